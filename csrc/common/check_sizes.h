@@ -1,0 +1,53 @@
+// The size checks that several ops share.
+#pragma once
+
+#include <cstdint>
+
+#include "aircache/error.h"
+
+namespace aircache {
+
+inline void check_at_least(int64_t value, int64_t least, const char* name) {
+  check(value >= least, name, " is ", value, " but must be at least ", least);
+}
+
+inline void check_window(int64_t window, int64_t seq) {
+  check_at_least(seq, 1, "seq");
+  check(window >= 1 && window <= seq, "window is ", window, " but must be between 1 and seq, ", seq);
+}
+
+/// Both ops that attend: instruction_attention and window_scores.
+template <class Params>
+void check_attention_sizes(const Params& p) {
+  check_at_least(p.layers, 1, "layers");
+  check_at_least(p.batch, 0, "batch");
+  check_at_least(p.kv_heads, 1, "kv_heads");
+  check(p.query_heads >= 1 && p.query_heads % p.kv_heads == 0, "query_heads is ", p.query_heads,
+        " but must be a positive multiple of kv_heads, ", p.kv_heads);
+  check_at_least(p.head_dim, 1, "head_dim");
+  check_window(p.window, p.seq);
+}
+
+/// The ops that read scores by score head.
+template <class Params>
+void check_score_sizes(const Params& p) {
+  check_at_least(p.layers, 1, "layers");
+  check_at_least(p.batch, 0, "batch");
+  check_at_least(p.score_heads, 1, "score_heads");
+  check_at_least(p.seq, 1, "seq");
+}
+
+/// The ops that move keys and values.
+template <class Params>
+void check_kv_sizes(const Params& p) {
+  check_at_least(p.layers, 1, "layers");
+  check_at_least(p.batch, 0, "batch");
+  check_at_least(p.kv_heads, 1, "kv_heads");
+  check(p.index_heads == 1 || p.index_heads == p.kv_heads, "index_heads is ", p.index_heads,
+        " but must be 1 or kv_heads, ", p.kv_heads);
+  check_at_least(p.seq, 1, "seq");
+  check_at_least(p.key_dim, 1, "key_dim");
+  check_at_least(p.value_dim, 1, "value_dim");
+}
+
+}  // namespace aircache

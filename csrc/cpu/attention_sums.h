@@ -1,0 +1,54 @@
+// The arithmetic at the heart of both scoring ops: how much attention each key collects.
+//
+//   sums[i] += sum over rows r of softmax_{j < visible[r]}( query[r] . key[j] * scale )[i]
+//
+// for i < summed. This is the only code that is compiled once per instruction set; everything around
+// it (which tokens, which heads, which thread) is plain C++ and lives with the ops.
+#pragma once
+
+#include <cstdint>
+
+#include "aircache/types.h"
+#include "common/round_up.h"
+
+namespace aircache::cpu {
+
+struct AttentionSums {
+  const void* const* query = nullptr;  // [rows] first element of each query row
+  const int64_t* visible = nullptr;    // [rows] row r attends to keys [0, visible[r])
+  int64_t rows = 0;
+  const void* const* key = nullptr;  // [keys] first element of each key
+  int64_t keys = 0;
+  DType dtype = DType::kFloat32;
+  int64_t dim = 0;
+  float scale = 0;
+  int64_t summed = 0;        // only the first `summed` keys are of interest
+  float* sums = nullptr;     // [round_up(summed, kLaneStep)], added to
+  float* scratch = nullptr;  // [attention_sums_scratch(keys, dim)]
+};
+
+/// Query rows that share one pass over the keys: their logits stay in scratch between the passes of
+/// the softmax. Eight rows of 8k keys are 256 KiB, what a core's second-level cache holds.
+inline constexpr int64_t kRowBlock = 8;
+
+/// The longest vector of any instruction set, in floats; rows of scratch are padded to it.
+inline constexpr int64_t kLaneStep = 16;
+
+constexpr int64_t attention_sums_scratch(int64_t keys, int64_t dim) {
+  return kRowBlock * (round_up(keys, kLaneStep) + round_up(dim, kLaneStep));
+}
+
+/// Runs on the instruction set in use (aircache/cpu_isa.h).
+void attention_sums(const AttentionSums&);
+
+namespace plain {
+void attention_sums(const AttentionSums&);
+}
+namespace avx2 {
+void attention_sums(const AttentionSums&);
+}
+namespace avx512 {
+void attention_sums(const AttentionSums&);
+}
+
+}  // namespace aircache::cpu

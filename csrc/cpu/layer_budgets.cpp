@@ -1,0 +1,217 @@
+// See aircache/layer_budgets.h. A few hundred operations per layer: one thread, in fp64.
+#include "aircache/layer_budgets.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "common/check_sizes.h"
+#include "cpu/token_positions.h"
+
+namespace aircache::cpu {
+namespace {
+
+using Doubles = std::vector<double>;
+
+// values / sum(values), or 1 / L for every layer if the sum is not positive and finite.
+Doubles normalised(Doubles values) {
+  const double sum = std::accumulate(values.begin(), values.end(), 0.0);
+  const double layers = static_cast<double>(values.size());
+  for (double& value : values) {
+    value = sum > 0 && std::isfinite(sum) ? value / sum : 1 / layers;
+  }
+  return values;
+}
+
+Doubles weights(const RowBudgetsParams& p) {
+  const size_t layers = static_cast<size_t>(p.layers);
+  Doubles strength(layers);
+  Doubles skewness(layers);
+  Doubles pyramid(layers);
+  for (size_t l = 0; l < layers; ++l) {
+    const int64_t at = static_cast<int64_t>(l) * p.stride;
+    strength[l] = p.strength[at];
+    skewness[l] = p.skewness[at] < 0 ? 0 : p.skewness[at];  // NaN stays and makes the sum NaN
+    const double depth = layers == 1 ? 0.5 : static_cast<double>(l) / static_cast<double>(p.layers - 1);
+    pyramid[l] = (1.95 - 1.9 * depth) / static_cast<double>(layers);
+  }
+  switch (p.mode) {
+    case BudgetMode::kStrength:
+      return normalised(std::move(strength));
+    case BudgetMode::kSkewness:
+      return normalised(std::move(skewness));
+    case BudgetMode::kUniform:
+      return Doubles(layers, 1.0 / static_cast<double>(layers));
+    case BudgetMode::kPyramid:
+      return pyramid;
+    case BudgetMode::kStrengthSkewness:
+      break;
+  }
+  strength = normalised(std::move(strength));
+  skewness = normalised(std::move(skewness));
+  for (size_t l = 0; l < layers; ++l) {
+    strength[l] = (strength[l] + skewness[l]) / 2;
+  }
+  return strength;
+}
+
+double clamped(double target, int64_t cap) {
+  return std::clamp(target, static_cast<double>(kMinKeep), static_cast<double>(cap));
+}
+
+// targets[l] = clamp(t * weights[l], kMinKeep, caps[l]) for the layers l of `members`, all of positive
+// weight, with the one t that makes them sum to `total`, which lies within what they can take.
+//
+// The sum grows with t, linearly between the points where a layer leaves its minimum or reaches its
+// cap: find the stretch that holds the total, then solve it.
+void fill(const std::vector<size_t>& members, const Doubles& weights, const int64_t* caps,
+          double total, Doubles& targets) {
+  Doubles bends;
+  for (const size_t l : members) {
+    bends.push_back(static_cast<double>(kMinKeep) / weights[l]);
+    bends.push_back(static_cast<double>(caps[l]) / weights[l]);
+  }
+  std::sort(bends.begin(), bends.end());
+  const auto sum_at = [&](double t) {
+    double sum = 0;
+    for (const size_t l : members) {
+      sum += clamped(t * weights[l], caps[l]);
+    }
+    return sum;
+  };
+  const auto end = std::partition_point(bends.begin(), bends.end() - 1,
+                                        [&](double t) { return sum_at(t) < total; });
+  double t = *end;
+  if (end != bends.begin()) {
+    const double begin = *(end - 1);
+    double settled = 0;  // what the layers that do not move in this stretch take
+    double moving = 0;   // the weight of those that do
+    for (const size_t l : members) {
+      const double at_begin = clamped(begin * weights[l], caps[l]);
+      if (at_begin == clamped(t * weights[l], caps[l])) {
+        settled += at_begin;
+      } else {
+        moving += weights[l];
+      }
+    }
+    if (moving > 0) {
+      t = std::clamp((total - settled) / moving, begin, t);
+    }
+  }
+  for (const size_t l : members) {
+    targets[l] = clamped(t * weights[l], caps[l]);
+  }
+}
+
+Doubles real_targets(const RowBudgetsParams& p, int64_t total) {
+  const Doubles w = weights(p);
+  std::vector<size_t> weighted;
+  std::vector<size_t> others;
+  double most = 0;  // what all layers take when the weighted ones are at their caps
+  for (size_t l = 0; l < w.size(); ++l) {
+    (w[l] > 0 ? weighted : others).push_back(l);
+    most += static_cast<double>(w[l] > 0 ? p.cap[l] : kMinKeep);
+  }
+  Doubles targets(w.size(), static_cast<double>(kMinKeep));
+  if (static_cast<double>(total) <= most) {
+    fill(weighted, w, p.cap,
+         static_cast<double>(total - kMinKeep * static_cast<int64_t>(others.size())), targets);
+    return targets;
+  }
+  int64_t left = total;
+  for (const size_t l : weighted) {
+    targets[l] = static_cast<double>(p.cap[l]);
+    left -= p.cap[l];
+  }
+  fill(others, Doubles(w.size(), 1.0), p.cap, static_cast<double>(left), targets);
+  return targets;
+}
+
+}  // namespace
+
+void row_budgets(const RowBudgetsParams& p) {
+  check_at_least(p.layers, 1, "layers");
+  check_at_least(p.n_visual, 0, "n_visual");
+  if (p.n_visual == 0) {
+    std::fill_n(p.budgets, p.layers, 0);
+    return;
+  }
+  const int64_t most = std::accumulate(p.cap, p.cap + p.layers, int64_t{0});
+  const int64_t least = p.layers * kMinKeep;
+  const int64_t total = static_cast<int64_t>(
+      std::clamp(p.requested, static_cast<double>(least), static_cast<double>(most)));
+  const Doubles targets = real_targets(p, total);
+
+  // Multiples of 2^-20, so that rounding noise below it cannot decide a tie.
+  constexpr int64_t kOne = int64_t{1} << 20;
+  std::vector<int64_t> fractions(targets.size());
+  int64_t left = total;
+  for (size_t l = 0; l < targets.size(); ++l) {
+    const int64_t fixed =
+        static_cast<int64_t>(std::floor(targets[l] * static_cast<double>(kOne) + 0.5));
+    p.budgets[l] = fixed / kOne;
+    fractions[l] = fixed % kOne;
+    left -= p.budgets[l];
+  }
+  std::vector<size_t> order(targets.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return fractions[a] > fractions[b]; });
+  while (left > 0) {
+    for (const size_t l : order) {
+      if (left > 0 && p.budgets[l] < p.cap[l]) {
+        ++p.budgets[l];
+        --left;
+      }
+    }
+  }
+}
+
+void layer_budgets(const LayerBudgetsParams& p) {
+  check_at_least(p.layers, 1, "layers");
+  check_at_least(p.batch, 0, "batch");
+  check_window(p.window, p.seq);
+  check(p.budget != nullptr || (p.retention > 0 && p.retention <= 1), "retention is ", p.retention,
+        " but must be in (0, 1]");
+
+  const size_t layers = static_cast<size_t>(p.layers);
+  std::vector<int64_t> positions(static_cast<size_t>(p.seq));
+  std::vector<int64_t> caps(layers);
+  std::vector<int64_t> budgets(layers);
+  for (int64_t batch = 0; batch < p.batch; ++batch) {
+    const int64_t n_visual = visual_positions(p.masks, batch, p.seq, positions.data());
+    const int64_t n_instruction =
+        instruction_positions(p.masks, batch, p.seq, p.window, positions.data());
+    int64_t n_text = 0;
+    for (int64_t i = 0; i < p.seq; ++i) {
+      n_text += p.masks.is_text(batch, i);
+    }
+    for (size_t l = 0; l < layers; ++l) {
+      const int64_t room = p.capacity == nullptr ? n_visual : p.capacity[l] - n_text;
+      caps[l] = std::max(std::min(n_visual, room), kMinKeep);
+    }
+    double requested;
+    if (n_instruction == 0) {
+      requested = static_cast<double>(p.layers * n_visual);  // nothing to judge by: keep all
+    } else if (p.budget != nullptr) {
+      requested = static_cast<double>(p.layers) * static_cast<double>(p.budget[batch]);
+    } else {
+      requested = std::floor(p.retention * static_cast<double>(p.layers * n_visual) + 0.5);
+    }
+    row_budgets({.strength = p.strength + batch,
+                 .skewness = p.skewness + batch,
+                 .stride = p.batch,
+                 .layers = p.layers,
+                 .n_visual = n_visual,
+                 .cap = caps.data(),
+                 .requested = requested,
+                 .mode = p.mode,
+                 .budgets = budgets.data()});
+    for (size_t l = 0; l < layers; ++l) {
+      p.budgets[static_cast<int64_t>(l) * p.batch + batch] = static_cast<int32_t>(budgets[l]);
+    }
+  }
+}
+
+}  // namespace aircache::cpu

@@ -1,0 +1,40 @@
+// The two sets of positions that the method speaks of, as ascending lists.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "aircache/types.h"
+
+namespace aircache::cpu {
+
+/// V of a batch row: visual and valid. `out` has room for `seq`; returns how many there are.
+inline int64_t visual_positions(const TokenMasks& masks, int64_t batch, int64_t seq, int64_t* out) {
+  int64_t n = 0;
+  for (int64_t i = 0; i < seq; ++i) {
+    if (masks.is_visual(batch, i)) {
+      out[n++] = i;
+    }
+  }
+  return n;
+}
+
+/// T of a batch row, the instruction: positions of the last `window` that are text and stand after
+/// the last visual token. `out` has room for `window`; returns how many there are.
+inline int64_t instruction_positions(const TokenMasks& masks, int64_t batch, int64_t seq,
+                                     int64_t window, int64_t* out) {
+  const int64_t window_begin = seq - window;
+  int64_t begin = seq;
+  while (begin > window_begin && !masks.is_visual(batch, begin - 1)) {
+    --begin;
+  }
+  int64_t n = 0;
+  for (int64_t i = begin; i < seq; ++i) {
+    if (masks.is_text(batch, i)) {
+      out[n++] = i;
+    }
+  }
+  return n;
+}
+
+}  // namespace aircache::cpu

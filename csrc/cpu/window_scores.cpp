@@ -1,0 +1,161 @@
+// See aircache/window_scores.h.
+//
+// Bytes: every visual key once per block of 8 query rows (elite tokens x group heads), and once from
+// memory: the keys of one head (8k x 128 in bf16 are 2 MiB) stay in the last-level cache between
+// blocks. Operations: rows * keys * (2 dim + an exponential).
+//
+// Schedule: a task is one (layer, batch row, KV head) and writes its own line of partial sums; a
+// second pass adds the lines of a row in head order. Whoever runs which task, every sum is taken in
+// the same order: results do not depend on the number of threads. Layers and rows go in waves of a
+// few tasks per worker, so the partial sums stay small however many layers there are.
+#include "aircache/window_scores.h"
+
+#include <algorithm>
+
+#include "common/check_sizes.h"
+#include "common/workspace.h"
+#include "cpu/attention_sums.h"
+#include "cpu/head_rows.h"
+#include "cpu/token_positions.h"
+
+namespace aircache::cpu {
+namespace {
+
+// Enough tasks per worker and wave that a late one does not leave the others idle for long.
+constexpr int64_t kTasksPerWorker = 4;
+
+// One worker's memory. Keys of a row: its visual tokens, then its elite tokens in ascending order,
+// so that "all visual and the elite ones up to here" is always a prefix.
+struct Scratch {
+  int64_t* positions;    // [seq + window]
+  int64_t* tokens;       // [window] elite rows of the query
+  int64_t* visible;      // [window * group]
+  const void** queries;  // [window * group]
+  const void** keys;     // [seq + window]
+  float* rows;
+
+  Scratch(const WindowScoresParams& p, Workspace& workspace)
+      : positions(workspace.take<int64_t>(p.seq + p.window)),
+        tokens(workspace.take<int64_t>(p.window)),
+        visible(workspace.take<int64_t>(p.window * (p.query_heads / p.kv_heads))),
+        queries(workspace.take<const void*>(p.window * (p.query_heads / p.kv_heads))),
+        keys(workspace.take<const void*>(p.seq + p.window)),
+        rows(workspace.take<float>(attention_sums_scratch(p.seq + p.window, p.head_dim))) {}
+};
+
+// How the work is cut, and where its memory lies.
+struct Plan {
+  int64_t units;       // (layer, batch row) pairs
+  int64_t wave;        // units that are in flight together
+  int64_t sums_width;  // floats of one task's partial sums
+  int64_t scratch_bytes;
+  float* sums;  // [wave, kv_heads, sums_width]
+  std::byte* scratch;
+  int64_t bytes;
+
+  Plan(const WindowScoresParams& p, const Parallel& parallel)
+      : units(p.layers * p.batch),
+        wave(std::clamp<int64_t>((kTasksPerWorker * parallel.workers + p.kv_heads - 1) / p.kv_heads,
+                                 1, std::max<int64_t>(units, 1))),
+        sums_width(round_up(p.seq, kLaneStep)) {
+    Workspace measure(nullptr);
+    Scratch(p, measure);
+    scratch_bytes = measure.bytes();
+    Workspace workspace(p.workspace);
+    sums = workspace.take<float>(wave * p.kv_heads * sums_width);
+    scratch = workspace.take<std::byte>(scratch_bytes * parallel.workers);
+    bytes = workspace.bytes();
+  }
+};
+
+// The sums over one KV head's query rows, in the order of the row's visual tokens.
+void score_head(const WindowScoresParams& p, int64_t layer, int64_t batch, int64_t head,
+                const Scratch& scratch, float* sums) {
+  const int64_t group = p.query_heads / p.kv_heads;
+  const int64_t element = element_size(p.dtype);
+  const int64_t window_begin = p.seq - p.window;
+  const bool* elite = p.elite + (layer * p.batch + batch) * p.window;
+
+  const int64_t n_visual = visual_positions(p.masks, batch, p.seq, scratch.positions);
+  int64_t n_elite = 0;
+  for (int64_t w = 0; w < p.window; ++w) {
+    if (elite[w]) {
+      std::fill_n(scratch.visible + n_elite * group, group, n_visual + n_elite + 1);
+      scratch.tokens[n_elite] = w;
+      scratch.positions[n_visual + n_elite] = window_begin + w;
+      ++n_elite;
+    }
+  }
+  std::fill_n(sums, round_up(n_visual, kLaneStep), 0.0f);
+  group_rows(p.query[layer], batch, head, group, element, scratch.tokens, n_elite, scratch.queries);
+  head_rows(p.key[layer], batch, head, element, scratch.positions, n_visual + n_elite,
+            scratch.keys);
+  attention_sums({.query = scratch.queries,
+                  .visible = scratch.visible,
+                  .rows = n_elite * group,
+                  .key = scratch.keys,
+                  .keys = n_visual + n_elite,
+                  .dtype = p.dtype,
+                  .dim = p.head_dim,
+                  .scale = p.scale,
+                  .summed = n_visual,
+                  .sums = sums,
+                  .scratch = scratch.rows});
+}
+
+// One line of scores: the mean of `heads` lines of sums, spread over the visual positions.
+void reduce_heads(const WindowScoresParams& p, int64_t layer, int64_t batch, const float* sums,
+                  int64_t heads, int64_t sums_width, float* scores) {
+  const int64_t unit = layer * p.batch + batch;
+  const int64_t n_elite = std::count(p.elite + unit * p.window, p.elite + (unit + 1) * p.window, true);
+  const int64_t rows = heads * (p.query_heads / p.kv_heads) * std::max<int64_t>(n_elite, 1);
+  int64_t i = 0;
+  for (int64_t position = 0; position < p.seq; ++position) {
+    if (!p.masks.is_visual(batch, position)) {
+      scores[position] = 0;
+      continue;
+    }
+    float total = 0;
+    for (int64_t head = 0; head < heads; ++head) {
+      total += sums[head * sums_width + i];
+    }
+    scores[position] = total / static_cast<float>(rows);
+    ++i;
+  }
+}
+
+}  // namespace
+
+int64_t window_scores_workspace_bytes(const WindowScoresParams& p, const Parallel& parallel) {
+  check_attention_sizes(p);
+  return Plan(p, parallel).bytes;
+}
+
+void window_scores(const WindowScoresParams& p, const Parallel& parallel) {
+  check_attention_sizes(p);
+  const Plan plan(p, parallel);
+  const int64_t score_heads = p.per_kv_head ? p.kv_heads : 1;
+  const int64_t heads_per_score = p.kv_heads / score_heads;
+  const auto sums = [&](int64_t unit_in_wave, int64_t head) {
+    return plan.sums + (unit_in_wave * p.kv_heads + head) * plan.sums_width;
+  };
+  for (int64_t first = 0; first < plan.units; first += plan.wave) {
+    const int64_t wave = std::min(plan.wave, plan.units - first);
+    parallel.run(wave * p.kv_heads, [&](int64_t task, int worker) {
+      Workspace workspace(plan.scratch + worker * plan.scratch_bytes);
+      const int64_t unit = first + task / p.kv_heads;
+      const int64_t head = task % p.kv_heads;
+      score_head(p, unit / p.batch, unit % p.batch, head, Scratch(p, workspace),
+                 sums(unit - first, head));
+    });
+    parallel.run(wave * score_heads, [&](int64_t task, int) {
+      const int64_t unit = first + task / score_heads;
+      const int64_t head = task % score_heads;
+      reduce_heads(p, unit / p.batch, unit % p.batch,
+                   sums(unit - first, head * heads_per_score), heads_per_score, plan.sums_width,
+                   p.scores + (unit * score_heads + head) * p.seq);
+    });
+  }
+}
+
+}  // namespace aircache::cpu

@@ -1,0 +1,42 @@
+// Step 2: the score of every visual token (paper, Eq. 7 and 8).
+//
+// For every elite token e of the window, V the visual positions of the row:
+//
+//   A_h[e, .] = softmax over V u { e' in E : e' <= e } of q_h[e] . k[.] * scale
+//   I[i]      = mean over heads h, mean over e in E of A_h[e, i]             for i in V
+//   I[i]      = 0                                                            elsewhere
+//
+// The mean over heads is over all query heads (per_kv_head = false: one score per token) or over the
+// group of each KV head (per_kv_head = true). A row without elite tokens scores 0 everywhere.
+#pragma once
+
+#include "aircache/parallel.h"
+#include "aircache/types.h"
+
+namespace aircache {
+
+struct WindowScoresParams {
+  const ConstHeads* query = nullptr;  // [layers] views of [batch, query_heads, window, head_dim]
+  const ConstHeads* key = nullptr;    // [layers] views of [batch, kv_heads, seq, head_dim]
+  const bool* elite = nullptr;        // [layers, batch, window], contiguous; only T may be elite
+  TokenMasks masks;
+  DType dtype = DType::kFloat32;
+  int64_t layers = 0;
+  int64_t batch = 0;
+  int64_t query_heads = 0;
+  int64_t kv_heads = 0;
+  int64_t window = 0;
+  int64_t seq = 0;
+  int64_t head_dim = 0;
+  float scale = 0;
+  bool per_kv_head = false;
+  float* scores = nullptr;    // [layers, batch, per_kv_head ? kv_heads : 1, seq], contiguous
+  void* workspace = nullptr;  // 64-byte aligned, of the size below
+};
+
+namespace cpu {
+int64_t window_scores_workspace_bytes(const WindowScoresParams&, const Parallel&);
+void window_scores(const WindowScoresParams&, const Parallel&);
+}  // namespace cpu
+
+}  // namespace aircache
