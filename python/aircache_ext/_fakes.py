@@ -1,0 +1,64 @@
+"""Shapes and dtypes of every op's results, for ``torch.compile`` and ``torch.export``."""
+
+import torch
+from torch import Tensor
+
+
+def _register(name: str):
+    return torch.library.register_fake(f"aircache::{name}")
+
+
+@_register("instruction_attention")
+def _(query: list[Tensor], key: list[Tensor], visual: Tensor, valid, scale):
+    batch, _, window, _ = query[0].shape
+    return query[0].new_empty((len(query), batch, window), dtype=torch.float32)
+
+
+@_register("elite_window")
+def _(attention: Tensor, visual: Tensor, valid, alpha):
+    return attention.new_empty(attention.shape, dtype=torch.bool)
+
+
+@_register("window_scores")
+def _(query: list[Tensor], key: list[Tensor], elite: Tensor, visual, valid, scale, per_kv_head):
+    batch, kv_heads, seq, _ = key[0].shape
+    shape = (len(key), batch, kv_heads if per_kv_head else 1, seq)
+    return key[0].new_empty(shape, dtype=torch.float32)
+
+
+@_register("moments")
+def _(scores: Tensor, visual: Tensor, valid):
+    strength = scores.new_empty(scores.shape[:2], dtype=torch.float64)
+    return strength, torch.empty_like(strength)
+
+
+@_register("layer_budgets")
+def _(strength: Tensor, skewness, visual, valid, window, retention, budget, capacity, budget_mode):
+    return strength.new_empty(strength.shape, dtype=torch.int32)
+
+
+@_register("select")
+def _(scores: Tensor, budgets: Tensor, visual: Tensor, valid, capacity):
+    layers, batch, heads, _ = scores.shape
+    if capacity is None:
+        # Known only when the budgets are: one size per layer.
+        context = torch.library.get_ctx()
+        capacity = [context.new_dynamic_size(min=0) for _ in range(layers)]
+    indices = [scores.new_empty((batch, heads, slots), dtype=torch.int64) for slots in capacity]
+    return indices, torch.empty_like(budgets)
+
+
+@_register("gather_kv")
+def _(key: list[Tensor], value: list[Tensor], indices: list[Tensor], counts: Tensor):
+    def gathered(tensors: list[Tensor]) -> list[Tensor]:
+        return [
+            t.new_empty((t.shape[0], t.shape[1], kept.shape[2], t.shape[3]))
+            for t, kept in zip(tensors, indices, strict=True)
+        ]
+
+    return gathered(key), gathered(value)
+
+
+@_register("compact_kv_")
+def _(key: list[Tensor], value: list[Tensor], indices: list[Tensor], counts: Tensor):
+    return None

@@ -1,0 +1,241 @@
+"""The steps of the method as typed functions over ``torch.ops.aircache``: its vocabulary.
+
+Every function takes all layers in one call, as sequences of tensors of one shape, and composes::
+
+    instruction_attention -> elite_window -> window_scores -> moments -> layer_budgets
+        -> select -> gather_kv | compact_kv_
+
+Letters in shapes: ``L`` layers, ``B`` batch, ``Hq`` query heads, ``Hkv`` KV heads, ``H`` score heads
+(1, or ``Hkv`` with ``heads="per_kv_head"``), ``W`` window, ``S`` cached positions, ``D`` head dim,
+``Dv`` value dim, ``C_l`` slots of layer ``l``. Row ``w`` of a query stands at key position
+``S - W + w``; query head ``h`` reads KV head ``h // (Hq // Hkv)``. ``visual`` and ``valid`` are bool
+``[B, S]``; ``valid=None`` means no padding. Queries, keys and values are fp32, fp16 or bf16, with any
+strides but a contiguous last dimension.
+
+Between ``instruction_attention`` and ``elite_window``, and after ``window_scores``, the results of
+tensor-parallel ranks can be averaged: both are means over heads.
+
+All of it is inference only. Tensors an op cannot take raise ``ValueError`` with the tensor's name,
+what it is and what is needed. Equation numbers are those of AirCache, arXiv 2503.23956.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from aircache_ext import _checks
+
+Heads = Literal["shared", "per_kv_head"]
+BudgetMode = Literal["strength+skewness", "strength", "skewness", "uniform", "pyramid"]
+
+_ops = torch.ops.aircache
+
+
+class Moments(NamedTuple):
+    """Both ``[L, B]`` float64."""
+
+    strength: Tensor
+    skewness: Tensor
+
+
+def instruction_attention(
+    queries: Sequence[Tensor],
+    keys: Sequence[Tensor],
+    *,
+    visual: Tensor,
+    valid: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """How much the last instruction token attends to every instruction token (Eq. 4).
+
+    The instruction T of a row: positions of the window that are valid, not visual and after the last
+    visual token. The softmax is over T, per head; the result is the mean over the query heads.
+
+    Args:
+        queries: ``[B, Hq, W, D]`` per layer, rotated (and normed) as the model used them.
+        keys: ``[B, Hkv, S, D]`` per layer, rotated.
+        visual: ``[B, S]`` bool, True where a key is an evictable visual token.
+        valid: ``[B, S]`` bool, False where a key is padding.
+        scale: softmax scale, default ``D ** -0.5``.
+
+    Returns:
+        ``[L, B, W]`` float32; 0 outside T.
+    """
+    queries, keys = _checks.detached(queries), _checks.detached(keys)
+    return _ops.instruction_attention(queries, keys, visual, valid, _scale(scale, keys))
+
+
+def elite_window(
+    attention: Tensor, *, visual: Tensor, valid: Tensor | None = None, alpha: float = 0.9
+) -> Tensor:
+    """The elite observation window: tokens of T with ``attention >= alpha * max`` (Eq. 5).
+
+    NaN ranks below every number; if all of a row is NaN, its last instruction token is elite.
+
+    Args:
+        attention: ``[L, B, W]`` float32.
+        visual: ``[B, S]`` bool.
+        valid: ``[B, S]`` bool.
+        alpha: in [0, 1]; 0 takes the whole instruction, 1 the maximum alone.
+
+    Returns:
+        ``[L, B, W]`` bool.
+    """
+    _checks.check_between("alpha", alpha, 0, 1)
+    return _ops.elite_window(attention, visual, valid, alpha)
+
+
+def window_scores(
+    queries: Sequence[Tensor],
+    keys: Sequence[Tensor],
+    elite: Tensor,
+    *,
+    visual: Tensor,
+    valid: Tensor | None = None,
+    scale: float | None = None,
+    heads: Heads = "shared",
+) -> Tensor:
+    """The score of every visual token: its mean attention from the elite tokens (Eq. 7-8).
+
+    Each elite token's softmax is over all visual keys and the elite keys up to itself.
+
+    Args:
+        queries: ``[B, Hq, W, D]`` per layer.
+        keys: ``[B, Hkv, S, D]`` per layer.
+        elite: ``[L, B, W]`` bool.
+        visual: ``[B, S]`` bool.
+        valid: ``[B, S]`` bool.
+        scale: softmax scale, default ``D ** -0.5``.
+        heads: ``"shared"`` averages over all query heads, ``"per_kv_head"`` over each KV head's.
+
+    Returns:
+        ``[L, B, H, S]`` float32; 0 where a position is not a valid visual token.
+    """
+    _checks.check_heads(heads)
+    queries, keys = _checks.detached(queries), _checks.detached(keys)
+    scale = _scale(scale, keys)
+    return _ops.window_scores(queries, keys, elite, visual, valid, scale, heads == "per_kv_head")
+
+
+def moments(scores: Tensor, *, visual: Tensor, valid: Tensor | None = None) -> Moments:
+    """Strength (Eq. 9) and skewness (Eq. 10) of the scores, their heads averaged.
+
+    Strength is the sum over the visual tokens; skewness is the adjusted Fisher-Pearson coefficient,
+    0 with fewer than 3 tokens or no variance.
+
+    Args:
+        scores: ``[L, B, H, S]`` float32.
+        visual: ``[B, S]`` bool.
+        valid: ``[B, S]`` bool.
+    """
+    return Moments(*_ops.moments(scores, visual, valid))
+
+
+def layer_budgets(
+    strength: Tensor,
+    skewness: Tensor,
+    *,
+    visual: Tensor,
+    window: int,
+    valid: Tensor | None = None,
+    retention: float | None = None,
+    budget: int | Tensor | None = None,
+    capacity: int | Sequence[int] | None = None,
+    budget_mode: BudgetMode = "strength+skewness",
+) -> Tensor:
+    """How many visual tokens each layer keeps (Eq. 11); a row's budgets sum to its total.
+
+    Args:
+        strength: ``[L, B]`` float64.
+        skewness: ``[L, B]`` float64.
+        visual: ``[B, S]`` bool.
+        window: W; a row without instruction tokens in it keeps every visual token.
+        valid: ``[B, S]`` bool.
+        retention: share of the visual tokens kept over all layers, in (0, 1]; 0.1 if ``budget`` is
+            not given either.
+        budget: instead of ``retention``: visual tokens per layer on average, an int of at least 1 or
+            an integer tensor ``[B]`` (values below 1 count as 1).
+        capacity: slots for text and visual tokens together, one int or one per layer; what a layer
+            cannot hold goes to the others.
+        budget_mode: what the layers' shares follow.
+
+    Returns:
+        ``[L, B]`` int32.
+    """
+    batch = visual.shape[0]
+    retention, budget = _checks.check_amount(retention, budget, batch, visual.device)
+    capacity = _checks.check_capacity(capacity, strength.shape[0])
+    _checks.check_budget_mode(budget_mode)
+    return _ops.layer_budgets(
+        strength, skewness, visual, valid, window, retention, budget, capacity, budget_mode
+    )
+
+
+def select(
+    scores: Tensor,
+    budgets: Tensor,
+    *,
+    visual: Tensor,
+    valid: Tensor | None = None,
+    capacity: int | Sequence[int] | None = None,
+) -> tuple[list[Tensor], Tensor]:
+    """The positions that stay, ascending: all text and the best ``budgets`` visual tokens.
+
+    Equal scores go to the lower position, NaN ranks below every number, padding is dropped. Without
+    a ``capacity`` each layer gets as many slots as its longest row needs, which costs one
+    synchronisation with the host for the whole call.
+
+    Args:
+        scores: ``[L, B, H, S]`` float32.
+        budgets: ``[L, B]`` int32.
+        visual: ``[B, S]`` bool.
+        valid: ``[B, S]`` bool.
+        capacity: slots ``C_l``, one int or one per layer.
+
+    Returns:
+        ``indices``, per layer ``[B, H, C_l]`` int64, -1 beyond a row's count; and ``counts``
+        ``[L, B]`` int32, which exceed ``C_l`` where text and budget do not fit.
+    """
+    capacity = _checks.check_capacity(capacity, scores.shape[0])
+    return _ops.select(scores, budgets, visual, valid, capacity)
+
+
+def gather_kv(
+    keys: Sequence[Tensor], values: Sequence[Tensor], indices: Sequence[Tensor], counts: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The survivors' keys and values; zero beyond a row's count.
+
+    Args:
+        keys: ``[B, Hkv, S, D]`` per layer.
+        values: ``[B, Hkv, S, Dv]`` per layer.
+        indices: ``[B, 1 or Hkv, C_l]`` int64 per layer, in ``[0, S)`` up to the count.
+        counts: ``[L, B]`` int32.
+
+    Returns:
+        Per layer ``[B, Hkv, C_l, D]`` and ``[B, Hkv, C_l, Dv]``.
+    """
+    keys, values = _checks.detached(keys), _checks.detached(values)
+    return _ops.gather_kv(keys, values, list(indices), counts)
+
+
+def compact_kv_(
+    keys: Sequence[Tensor], values: Sequence[Tensor], indices: Sequence[Tensor], counts: Tensor
+) -> None:
+    """Moves the survivors to the front of their own storage; what stands beyond is unspecified.
+
+    Args:
+        keys: ``[B, Hkv, S, D]`` per layer, without internal overlap and not requiring grad.
+        values: ``[B, Hkv, S, Dv]`` per layer, likewise, in memory of their own.
+        indices: ``[B, 1 or Hkv, C_l]`` int64 per layer, ascending and distinct up to the count.
+        counts: ``[L, B]`` int32.
+    """
+    keys, values = list(keys), list(values)
+    _checks.check_writable("keys", keys)
+    _checks.check_writable("values", values)
+    _ops.compact_kv_(keys, values, list(indices), counts)
+
+
+def _scale(scale: float | None, keys: list[Tensor]) -> float:
+    return keys[0].shape[-1] ** -0.5 if scale is None else scale
