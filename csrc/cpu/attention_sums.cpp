@@ -3,8 +3,9 @@
 // Bytes: every key once per block of 8 rows. Operations: rows * keys * (2 dim + an exponential).
 //
 // Schedule, per block of rows:
-//   1. logits[r][j] by blocks of 4 rows x 3 keys: 12 accumulators along dim, 7 loads for 12
-//      multiply-adds, so the block is bound by the multiply-adds. 16-bit keys widen in registers.
+//   1. logits[r][j] by blocks of 3 rows x 4 keys: 12 accumulators along dim, 7 loads for 12
+//      multiply-adds, so the block is bound by the multiply-adds, and all 16 registers of AVX2 are in
+//      use. 16-bit keys widen in registers.
 //   2. per row: maximum, exponentials in place, their sum (in double across chunks).
 //   3. sums[i] += exponential / row sum, over the block's rows.
 #include "cpu/attention_sums.h"
@@ -14,62 +15,53 @@
 namespace aircache::cpu::AIRCACHE_ISA {
 namespace {
 
-constexpr int kRows = 4;
-constexpr int kKeys = 3;
+constexpr int kKeys = 4;
+
+template <int kValue>
+struct Constant {
+  static constexpr int value = kValue;
+};
+
 // Keys ahead of use that are asked for: rows of a [batch, seq, heads, dim] cache are too far apart
 // for the hardware's own prefetch.
 constexpr int64_t kPrefetch = 12;
 
-// logits[r][k] = query[r] . key[k] * scale, `logits` and `query` being rows of the given strides.
-template <int R, int K, class T>
+// logits[r * logits_stride + k] = query[r] . key[k] * scale for R rows and kKeys keys. kTail: dim is
+// not a whole number of vectors.
+template <int R, bool kTail, class T>
 [[gnu::always_inline]] inline void dot_block(const float* query, int64_t query_stride,
-                                             const void* const* key, int64_t dim, float scale,
+                                             const T* const (&key)[kKeys], int64_t dim, float scale,
                                              float* logits, int64_t logits_stride) {
-  Vec sums[R][K] = {};
-  int64_t d = 0;
-  const auto step = [&](auto load_key) {
-    Vec keys[K];
-    for (int k = 0; k < K; ++k) {
-      keys[k] = load_key(static_cast<const T*>(key[k]) + d);
+  Vec products[R][kKeys];
+  for (int r = 0; r < R; ++r) {
+    for (int k = 0; k < kKeys; ++k) {
+      products[r][k] = Vec{};
     }
+  }
+  const auto step = [&](int64_t d, auto load_key) [[gnu::always_inline]] {
+    Vec q[R];
     for (int r = 0; r < R; ++r) {
-      const Vec q = load(query + r * query_stride + d);
-      for (int k = 0; k < K; ++k) {
-        sums[r][k] += q * keys[k];
+      q[r] = load(query + r * query_stride + d);
+    }
+    for (int k = 0; k < kKeys; ++k) {
+      const Vec key_part = load_key(key[k] + d);
+      for (int r = 0; r < R; ++r) {
+        products[r][k] += q[r] * key_part;
       }
     }
   };
+  int64_t d = 0;
+  // Twice at a time: 12 % faster than one step a turn (AVX2, fp32, 14 rows).
+#pragma GCC unroll 2
   for (; d + kLanes <= dim; d += kLanes) {
-    step([](const T* p) { return load(p); });
+    step(d, [](const T* p) { return load(p); });
   }
-  if (d < dim) {
-    step([&](const T* p) { return load_partial(p, dim - d); });
+  if constexpr (kTail) {
+    step(d, [&](const T* p) { return load_partial(p, dim - d); });
   }
   for (int r = 0; r < R; ++r) {
-    for (int k = 0; k < K; ++k) {
-      logits[r * logits_stride + k] = sum(sums[r][k]) * scale;
-    }
-  }
-}
-
-template <int K, class T>
-[[gnu::always_inline]] inline void dot_rows(const float* query, int64_t query_stride, int64_t rows,
-                                            const void* const* key, int64_t dim, float scale,
-                                            float* logits, int64_t logits_stride) {
-  for (; rows >= kRows; rows -= kRows) {
-    dot_block<kRows, K, T>(query, query_stride, key, dim, scale, logits, logits_stride);
-    query += kRows * query_stride;
-    logits += kRows * logits_stride;
-  }
-  switch (rows) {
-    case 3:
-      return dot_block<3, K, T>(query, query_stride, key, dim, scale, logits, logits_stride);
-    case 2:
-      return dot_block<2, K, T>(query, query_stride, key, dim, scale, logits, logits_stride);
-    case 1:
-      return dot_block<1, K, T>(query, query_stride, key, dim, scale, logits, logits_stride);
-    default:
-      return;
+    const Quad row = sums(products[r][0], products[r][1], products[r][2], products[r][3]) * scale;
+    std::memcpy(logits + r * logits_stride, &row, sizeof(row));
   }
 }
 
@@ -79,19 +71,34 @@ template <int K, class T>
   }
 }
 
-template <class T>
+template <bool kTail, class T>
 void all_logits(const AttentionSums& a, const float* query, int64_t query_stride, int64_t rows,
                 float* logits, int64_t logits_stride) {
-  int64_t k = 0;
-  for (; k + kKeys <= a.keys; k += kKeys) {
-    for (int64_t ahead = k + kPrefetch; ahead < k + kPrefetch + kKeys && ahead < a.keys; ++ahead) {
-      prefetch(a.key[ahead], a.dim * static_cast<int64_t>(sizeof(T)));
+  for (int64_t first = 0; first < a.keys; first += kKeys) {
+    // The last block repeats the last key; rows are padded, and what it writes there is replaced.
+    const T* key[kKeys];
+    for (int64_t k = 0; k < kKeys; ++k) {
+      key[k] = static_cast<const T*>(a.key[first + k < a.keys ? first + k : a.keys - 1]);
+      if (first + k + kPrefetch < a.keys) {
+        prefetch(a.key[first + k + kPrefetch], a.dim * static_cast<int64_t>(sizeof(T)));
+      }
     }
-    dot_rows<kKeys, T>(query, query_stride, rows, a.key + k, a.dim, a.scale, logits + k,
-                       logits_stride);
-  }
-  for (; k < a.keys; ++k) {
-    dot_rows<1, T>(query, query_stride, rows, a.key + k, a.dim, a.scale, logits + k, logits_stride);
+    int64_t r = 0;
+    const auto block = [&](auto count) {
+      dot_block<count.value, kTail>(query + r * query_stride, query_stride, key, a.dim, a.scale,
+                                    logits + r * logits_stride + first, logits_stride);
+      r += count.value;
+    };
+    // Four rows are 2 + 2: a block of one row has too few accumulators to hide their latency.
+    while (rows - r == 3 || rows - r > 4) {
+      block(Constant<3>{});
+    }
+    while (rows - r >= 2) {
+      block(Constant<2>{});
+    }
+    if (rows - r == 1) {
+      block(Constant<1>{});
+    }
   }
 }
 
@@ -139,7 +146,8 @@ void run(const AttentionSums& a) {
                                                            : Vec{});
       }
     }
-    all_logits<T>(a, query, query_stride, rows, logits, logits_stride);
+    const auto logits_of = a.dim % kLanes == 0 ? all_logits<false, T> : all_logits<true, T>;
+    logits_of(a, query, query_stride, rows, logits, logits_stride);
 
     float weight[kRowBlock];
     for (int64_t r = 0; r < rows; ++r) {
