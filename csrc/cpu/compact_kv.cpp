@@ -5,7 +5,7 @@
 #include "aircache/compact_kv.h"
 
 #include "common/check_sizes.h"
-#include "cpu/check_kept.h"
+#include "cpu/kept_tokens.h"
 #include "cpu/move_rows.h"
 
 namespace aircache::cpu {
@@ -14,20 +14,14 @@ void compact_kv_(const CompactKvParams& p, const Parallel& parallel) {
   check_kv_sizes(p);
   check_kept(p, /*ascending=*/true);
   const int64_t element = element_size(p.dtype);
-  parallel.run(p.layers * p.batch * p.kv_heads, [&](int64_t task, int) {
-    const int64_t layer = task / (p.batch * p.kv_heads);
-    const int64_t batch = task / p.kv_heads % p.batch;
-    const int64_t head = task % p.kv_heads;
-    const KeptTokens& kept = p.kept[layer];
-    const int64_t index_head = p.index_heads == 1 ? 0 : head;
-    const int64_t* indices = kept.indices + (batch * p.index_heads + index_head) * kept.capacity;
+  for_each_kept_head(p, parallel, [&](const KeptHead& kept) {
     const auto compact = [&](const MutableHeads& heads, int64_t dim) {
-      std::byte* rows = heads.row(batch, head, 0, element);
-      move_rows(rows, heads.row_stride * element, rows, heads.row_stride * element, dim * element,
-                indices, filled(kept, batch));
+      const Rows<std::byte> rows = {heads.row(kept.batch, kept.head, 0, element),
+                                    heads.row_stride * element, dim * element};
+      move_rows({rows.first, rows.stride, rows.bytes}, rows, kept.positions, kept.n);
     };
-    compact(p.key[layer], p.key_dim);
-    compact(p.value[layer], p.value_dim);
+    compact(p.key[kept.layer], p.key_dim);
+    compact(p.value[kept.layer], p.value_dim);
   });
 }
 

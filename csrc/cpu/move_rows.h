@@ -7,21 +7,28 @@
 
 namespace aircache::cpu {
 
+/// Rows of `bytes` bytes each, `stride` bytes apart.
+template <class Byte>
+struct Rows {
+  Byte* first;
+  int64_t stride;
+  int64_t bytes;
+};
+
 /// Copies source row positions[j] to target row j, j < n. Source and target may be the same memory
 /// if the positions are ascending and distinct: rows are read before anything is written over them.
-/// Strides and `row` are in bytes.
-inline void move_rows(const std::byte* source, int64_t source_stride, std::byte* target,
-                      int64_t target_stride, int64_t row, const int64_t* positions, int64_t n) {
-  const bool dense = source_stride == row && target_stride == row;
+inline void move_rows(const Rows<const std::byte>& source, const Rows<std::byte>& target,
+                      const int64_t* positions, int64_t n) {
+  const bool dense = source.stride == source.bytes && target.stride == target.bytes;
   for (int64_t j = 0; j < n;) {
     int64_t run = 1;
     while (dense && j + run < n && positions[j + run] == positions[j] + run) {
       ++run;
     }
-    const std::byte* from = source + positions[j] * source_stride;
-    std::byte* to = target + j * target_stride;
+    const std::byte* from = source.first + positions[j] * source.stride;
+    std::byte* to = target.first + j * target.stride;
     if (from != to) {
-      std::memmove(to, from, static_cast<size_t>(run * row));
+      std::memmove(to, from, static_cast<size_t>(run * target.bytes));
     }
     j += run;
   }

@@ -15,7 +15,9 @@
 
 namespace aircache::cpu::AIRCACHE_ISA {
 
-#if defined(__AVX512F__)
+#if defined(AIRCACHE_LANES)  // tests/cpp: the long vectors' code on a processor that lacks them
+inline constexpr int kLanes = AIRCACHE_LANES;
+#elif defined(__AVX512F__)
 inline constexpr int kLanes = 16;
 #elif defined(__AVX2__)
 inline constexpr int kLanes = 8;

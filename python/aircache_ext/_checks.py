@@ -5,7 +5,7 @@ a shape that cannot work.
 """
 
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -194,7 +194,7 @@ def check_capacity(capacity: Any, layers: int) -> list[int] | None:
 
 
 def _check_int(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+    if isinstance(value, bool) or not isinstance(value, (Integral, torch.SymInt)):
         raise TypeError(f"{name} is a {type(value).__name__} but must be an int")
     if value < 1:
         raise ValueError(f"{name} is {value} but must be at least 1")
