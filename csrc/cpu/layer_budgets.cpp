@@ -63,16 +63,13 @@ double clamped(double target, int64_t cap) {
 // targets[l] = clamp(t * weights[l], kMinKeep, caps[l]) for the layers l of `members`, all of positive
 // weight, with the one t that makes them sum to `total`, which lies within what they can take.
 //
-// The sum grows with t, linearly between the points where a layer leaves its minimum or reaches its
-// cap: find the stretch that holds the total, then solve it.
+// The sum grows with t, linearly between the bends where a layer leaves its minimum or reaches its
+// cap: find the last bend that does not exceed the total, then let the layers that grow from there
+// share what the others leave.
 void fill(const std::vector<size_t>& members, const Doubles& weights, const int64_t* caps,
           double total, Doubles& targets) {
-  Doubles bends;
-  for (const size_t l : members) {
-    bends.push_back(static_cast<double>(kMinKeep) / weights[l]);
-    bends.push_back(static_cast<double>(caps[l]) / weights[l]);
-  }
-  std::sort(bends.begin(), bends.end());
+  const auto leaves_minimum = [&](size_t l) { return static_cast<double>(kMinKeep) / weights[l]; };
+  const auto reaches_cap = [&](size_t l) { return static_cast<double>(caps[l]) / weights[l]; };
   const auto sum_at = [&](double t) {
     double sum = 0;
     for (const size_t l : members) {
@@ -80,27 +77,35 @@ void fill(const std::vector<size_t>& members, const Doubles& weights, const int6
     }
     return sum;
   };
-  const auto end = std::partition_point(bends.begin(), bends.end() - 1,
-                                        [&](double t) { return sum_at(t) < total; });
-  double t = *end;
-  if (end != bends.begin()) {
-    const double begin = *(end - 1);
-    double settled = 0;  // what the layers that do not move in this stretch take
-    double moving = 0;   // the weight of those that do
-    for (const size_t l : members) {
-      const double at_begin = clamped(begin * weights[l], caps[l]);
-      if (at_begin == clamped(t * weights[l], caps[l])) {
-        settled += at_begin;
-      } else {
-        moving += weights[l];
-      }
-    }
-    if (moving > 0) {
-      t = std::clamp((total - settled) / moving, begin, t);
+  Doubles bends;
+  for (const size_t l : members) {
+    bends.push_back(leaves_minimum(l));
+    bends.push_back(reaches_cap(l));
+  }
+  std::sort(bends.begin(), bends.end());
+  const auto after = std::partition_point(bends.begin(), bends.end(),
+                                          [&](double t) { return sum_at(t) <= total; });
+  const double bend = after == bends.begin() ? bends.front() : *(after - 1);
+
+  double left = total;
+  double growing = 0;  // the weight of the layers that grow from the bend on
+  for (const size_t l : members) {
+    if (reaches_cap(l) <= bend) {
+      left -= static_cast<double>(caps[l]);
+    } else if (leaves_minimum(l) > bend) {
+      left -= static_cast<double>(kMinKeep);
+    } else {
+      growing += weights[l];
     }
   }
   for (const size_t l : members) {
-    targets[l] = clamped(t * weights[l], caps[l]);
+    if (reaches_cap(l) <= bend) {
+      targets[l] = static_cast<double>(caps[l]);
+    } else if (leaves_minimum(l) > bend) {
+      targets[l] = static_cast<double>(kMinKeep);
+    } else {
+      targets[l] = clamped(left * (weights[l] / growing), caps[l]);
+    }
   }
 }
 

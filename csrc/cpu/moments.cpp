@@ -4,7 +4,9 @@
 // the definition: sums of raw powers would cancel, with scores near 1e-5 and long tails.
 #include "aircache/moments.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "common/check_sizes.h"
 
@@ -30,11 +32,16 @@ RowMoments row_moments(const MomentsParams& p, const float* scores, int64_t batc
   };
   double n = 0;
   double strength = 0;
+  double smallest = std::numeric_limits<double>::infinity();
+  double largest = -smallest;
   for_each_score([&](double score) {
     n += 1;
     strength += score;
+    smallest = std::min(smallest, score);
+    largest = std::max(largest, score);
   });
-  if (n < 3) {
+  // Equal scores have no variance; their mean, rounded, might still differ from them by a last bit.
+  if (n < 3 || smallest == largest) {
     return {strength, 0};
   }
   const double mean = strength / n;
@@ -46,9 +53,6 @@ RowMoments row_moments(const MomentsParams& p, const float* scores, int64_t batc
     cubes += d * d * d;
   });
   const double deviation = std::sqrt(squares / (n - 1));
-  if (deviation == 0) {
-    return {strength, 0};
-  }
   return {strength, n / ((n - 1) * (n - 2)) * cubes / (deviation * deviation * deviation)};
 }
 

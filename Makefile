@@ -1,0 +1,126 @@
+# Everything that is done with this project, from a fresh machine on: Python >= 3.10, a C++20
+# compiler, make and pip are all that must be there. `make` lists the targets.
+
+PYTHON ?= python3
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+LINT := .venv-lint
+BIN := $(VENV)/bin
+# build, cmake, ctest and ninja are the environment's.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export CMAKE_ARGS ?= -DAIRCACHE_BUILD_TESTS=ON -DAIRCACHE_WERROR=$(if $(CI),ON,OFF)
+
+CPP := $(shell find include csrc tests bench -name '*.h' -o -name '*.cpp' 2>/dev/null)
+SOURCES := $(filter include/% csrc/% tests/cpp/%,$(CPP)) $(wildcard cmake/* tests/cpp/*) \
+	CMakeLists.txt setup.py pyproject.toml
+
+# $(call step,name,commands): run them and say how long they took. Part them with `;`, which stops
+# at the first that fails; with `&&` it would not.
+define step
+@start=$$SECONDS; echo "==> $(1)"; $(2); echo "==> $(1): $$((SECONDS - start)) s"
+endef
+
+.PHONY: help
+help: ## List the targets
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+# ---- environments ------------------------------------------------------------------------------
+
+# $(call venv,folder,requirements)
+define venv
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
+	"$(PYTHON) is Python %d.%d, but 3.10 is needed: make PYTHON=python3.12" % sys.version_info[:2])'
+$(call step,environment $(1),$(PYTHON) -m venv --clear $(1); $(1)/bin/pip install -q -r $(2))
+@touch $@
+endef
+
+$(VENV)/installed: requirements/dev.txt
+	$(call venv,$(VENV),requirements/dev.txt)
+
+$(LINT)/installed: requirements/lint.txt
+	$(call venv,$(LINT),requirements/lint.txt)
+
+$(VENV)/built: $(VENV)/installed $(SOURCES)
+	$(call step,build,$(BIN)/pip install -q --no-build-isolation --no-deps -e .)
+	@touch $@
+
+# ---- what people ask for -----------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(VENV)/built ## Compress the cache of a vision-language model that looks at a photograph
+	$(call step,demo,$(BIN)/python examples/demo.py)
+
+.PHONY: build
+build: $(VENV)/built ## Build and install into .venv, editable
+
+.PHONY: test
+test: $(VENV)/built ## The tests that every change must pass
+	$(call step,tests,$(BIN)/python -m pytest -m "not full" --durations=10)
+
+.PHONY: test-all
+test-all: $(VENV)/built ## All tests: also the long ones, sanitizers, the wheel, another processor
+	$(call step,all tests,$(BIN)/python -m pytest --durations=10)
+	@$(MAKE) --no-print-directory sanitize aarch64
+
+.PHONY: lint
+lint: $(LINT)/installed ## Formatting, style and types
+	$(call step,ruff,$(LINT)/bin/ruff check .; $(LINT)/bin/ruff format --check .)
+	$(call step,clang-format,$(LINT)/bin/clang-format --dry-run -Werror $(CPP))
+	$(call step,mypy,$(LINT)/bin/mypy)
+
+.PHONY: format
+format: $(LINT)/installed ## Format all sources
+	$(LINT)/bin/ruff check --fix . && $(LINT)/bin/ruff format .
+	$(LINT)/bin/clang-format -i $(CPP)
+
+.PHONY: bench
+bench: $(VENV)/built ## Microbenchmarks in C++, then the whole against plain torch
+	cmake -S . -B build/bench -G Ninja -DAIRCACHE_CORE_ONLY=ON -DAIRCACHE_BUILD_BENCH=ON
+	cmake --build build/bench
+	$(call step,microbenchmarks,build/bench/bench/cpp/aircache_bench)
+	$(call step,against torch,$(BIN)/python bench/compare_torch.py)
+
+.PHONY: wheel
+wheel: $(VENV)/installed ## Wheel and sdist into dist/
+	$(call step,wheel,CMAKE_ARGS= $(BIN)/python -m build --no-isolation)
+
+# The sanitizers' runtime has to come first in the process, and Python's and torch's own leaks are
+# not ours to report. A finding ends the process: only an uncaptured one is seen.
+SANITIZED := build/sanitize/package
+.PHONY: sanitize
+sanitize: $(VENV)/installed ## Fuzz the ops under AddressSanitizer and UBSan
+	cmake -S . -B build/sanitize -G Ninja -DAIRCACHE_SANITIZE=ON \
+	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
+	cmake --build build/sanitize
+	rm -rf $(SANITIZED)
+	cp -r python $(SANITIZED)
+	rm -f $(SANITIZED)/aircache_ext/*.so
+	cmake --install build/sanitize --component python --prefix $(SANITIZED)/aircache_ext
+	$(call step,fuzz under sanitizers,PYTHONPATH=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 \
+	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	  $(BIN)/python -m pytest --capture=no tests/test_fuzz.py)
+
+.PHONY: aarch64
+aarch64: $(VENV)/installed ## Cross-compile the kernels for aarch64; run their tests where qemu is
+ifeq ($(shell command -v aarch64-linux-gnu-g++),)
+	@echo "aarch64: skipped, there is no aarch64-linux-gnu-g++"
+else
+	cmake -S . -B build/aarch64 -G Ninja -DAIRCACHE_CORE_ONLY=ON -DAIRCACHE_BUILD_TESTS=ON \
+	  -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
+	  -DCMAKE_CROSSCOMPILING_EMULATOR="qemu-aarch64;-L;/usr/aarch64-linux-gnu"
+	cmake --build build/aarch64
+ifeq ($(shell command -v qemu-aarch64),)
+	@echo "aarch64: built but not run, there is no qemu-aarch64"
+else
+	$(call step,aarch64,ctest --test-dir build/aarch64 --output-on-failure)
+endif
+endif
+
+.PHONY: clean
+clean: ## Remove what was built, but not the environments
+	rm -rf build dist $(VENV)/built python/*.egg-info python/aircache_ext/*.so
