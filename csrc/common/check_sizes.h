@@ -13,7 +13,8 @@ inline void check_at_least(int64_t value, int64_t least, const char* name) {
 
 inline void check_window(int64_t window, int64_t seq) {
   check_at_least(seq, 1, "seq");
-  check(window >= 1 && window <= seq, "window is ", window, " but must be between 1 and seq, ", seq);
+  check(window >= 1 && window <= seq, "window is ", window, " but must be between 1 and seq, ",
+        seq);
 }
 
 /// Both ops that attend: instruction_attention and window_scores.

@@ -1,4 +1,5 @@
-// Carving the caller's workspace into arrays, and adding up how large it must be, by the same calls:
+// Carving the caller's workspace into arrays, and adding up how large it must be, by the same
+// calls:
 //
 //   Workspace workspace(params.workspace);        // or nullptr, to measure
 //   float* sums = workspace.take<float>(n);

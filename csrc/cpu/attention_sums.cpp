@@ -4,7 +4,8 @@
 //
 // Schedule, per block of rows:
 //   1. logits[r][j] by blocks of 3 rows x 4 keys: 12 accumulators along dim, 7 loads for 12
-//      multiply-adds, so the block is bound by the multiply-adds, and all 16 registers of AVX2 are in
+//      multiply-adds, so the block is bound by the multiply-adds, and all 16 registers of AVX2 are
+// in
 //      use. 16-bit keys widen in registers.
 //   2. per row: maximum, exponentials in place, their sum (in double across chunks).
 //   3. sums[i] += exponential / row sum, over the block's rows.
@@ -26,8 +27,8 @@ struct Constant {
 // for the hardware's own prefetch.
 constexpr int64_t kPrefetch = 12;
 
-// logits[r * logits_stride + k] = query[r] . key[k] * scale for R rows and kKeys keys. kTail: dim is
-// not a whole number of vectors.
+// logits[r * logits_stride + k] = query[r] . key[k] * scale for R rows and kKeys keys. kTail: dim
+// is not a whole number of vectors.
 template <int R, bool kTail, class T>
 [[gnu::always_inline]] inline void dot_block(const float* query, int64_t query_stride,
                                              const T* const (&key)[kKeys], int64_t dim, float scale,

@@ -2,8 +2,8 @@
 //
 //   sums[i] += sum over rows r of softmax_{j < visible[r]}( query[r] . key[j] * scale )[i]
 //
-// for i < summed. This is the only code that is compiled once per instruction set; everything around
-// it (which tokens, which heads, which thread) is plain C++ and lives with the ops.
+// for i < summed. This is the only code that is compiled once per instruction set; everything
+// around it (which tokens, which heads, which thread) is plain C++ and lives with the ops.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // See aircache/gather_kv.h.
 //
-// Bytes: every survivor's key and value read and written once. Schedule: a task is one (layer, batch
-// row, KV head); rows are copied by memmove, which picks the instruction set itself.
+// Bytes: every survivor's key and value read and written once. Schedule: a task is one (layer,
+// batch row, KV head); rows are copied by memmove, which picks the instruction set itself.
 #include "aircache/gather_kv.h"
 
 #include "common/check_sizes.h"

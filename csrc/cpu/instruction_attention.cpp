@@ -1,8 +1,8 @@
 // See aircache/instruction_attention.h.
 //
 // Bytes: the window's keys once. Operations: per query head one row against at most `window` keys.
-// Schedule: a task is one (layer, batch row); its KV heads follow one another, so that the mean over
-// heads is summed in head order whoever runs the task.
+// Schedule: a task is one (layer, batch row); its KV heads follow one another, so that the mean
+// over heads is summed in head order whoever runs the task.
 #include "aircache/instruction_attention.h"
 
 #include <algorithm>

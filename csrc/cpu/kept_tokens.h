@@ -15,8 +15,9 @@ inline int64_t filled(const KeptTokens& kept, int64_t batch) {
   return std::clamp<int64_t>(kept.counts[batch], 0, kept.capacity);
 }
 
-/// Positions come from outside (a user may pass any tensor): throws before anything is read or written
-/// through them unless every filled slot is in [0, seq) and, if asked for, larger than the one before.
+/// Positions come from outside (a user may pass any tensor): throws before anything is read or
+/// written through them unless every filled slot is in [0, seq) and, if asked for, larger than the
+/// one before.
 template <class Params>
 void check_kept(const Params& p, bool ascending) {
   for (int64_t layer = 0; layer < p.layers; ++layer) {

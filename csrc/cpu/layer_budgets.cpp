@@ -33,7 +33,8 @@ Doubles weights(const RowBudgetsParams& p) {
     const int64_t at = static_cast<int64_t>(l) * p.stride;
     strength[l] = p.strength[at];
     skewness[l] = p.skewness[at] < 0 ? 0 : p.skewness[at];  // NaN stays and makes the sum NaN
-    const double depth = layers == 1 ? 0.5 : static_cast<double>(l) / static_cast<double>(p.layers - 1);
+    const double depth =
+        layers == 1 ? 0.5 : static_cast<double>(l) / static_cast<double>(p.layers - 1);
     pyramid[l] = (1.95 - 1.9 * depth) / static_cast<double>(layers);
   }
   switch (p.mode) {
@@ -60,8 +61,9 @@ double clamped(double target, int64_t cap) {
   return std::clamp(target, static_cast<double>(kMinKeep), static_cast<double>(cap));
 }
 
-// targets[l] = clamp(t * weights[l], kMinKeep, caps[l]) for the layers l of `members`, all of positive
-// weight, with the one t that makes them sum to `total`, which lies within what they can take.
+// targets[l] = clamp(t * weights[l], kMinKeep, caps[l]) for the layers l of `members`, all of
+// positive weight, with the one t that makes them sum to `total`, which lies within what they can
+// take.
 //
 // The sum grows with t, linearly between the bends where a layer leaves its minimum or reaches its
 // cap: find the last bend that does not exceed the total, then let the layers that grow from there
@@ -200,9 +202,9 @@ void layer_budgets(const LayerBudgetsParams& p) {
     if (n_instruction == 0) {
       requested = static_cast<double>(p.layers * n_visual);  // nothing to judge by: keep all
     } else if (p.budget != nullptr) {
-      requested = static_cast<double>(p.layers) * static_cast<double>(p.budget[batch]);
+      requested = requested_tokens(p.budget[batch], p.layers);
     } else {
-      requested = std::floor(p.retention * static_cast<double>(p.layers * n_visual) + 0.5);
+      requested = requested_tokens(p.retention, p.layers, n_visual);
     }
     row_budgets({.strength = p.strength + batch,
                  .skewness = p.skewness + batch,

@@ -61,8 +61,7 @@ RowMoments row_moments(const MomentsParams& p, const float* scores, int64_t batc
 void moments(const MomentsParams& p, const Parallel& parallel) {
   check_score_sizes(p);
   parallel.run(p.layers * p.batch, [&](int64_t task, int) {
-    const RowMoments row =
-        row_moments(p, p.scores + task * p.score_heads * p.seq, task % p.batch);
+    const RowMoments row = row_moments(p, p.scores + task * p.score_heads * p.seq, task % p.batch);
     p.strength[task] = row.strength;
     p.skewness[task] = row.skewness;
   });

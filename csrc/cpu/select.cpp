@@ -1,8 +1,8 @@
 // See aircache/select.h.
 //
 // Bytes: the scores once, the indices once. Schedule: a task is one (layer, batch row, score head):
-// scores become integers that order the same way, nth_element finds the smallest one that stays, one
-// ascending pass writes text and survivors.
+// scores become integers that order the same way, nth_element finds the smallest one that stays,
+// one ascending pass writes text and survivors.
 #include "aircache/select.h"
 
 #include <algorithm>
@@ -112,8 +112,7 @@ void select_largest_counts(const SelectCountsParams& p) {
       n_visual += p.masks.is_visual(batch, i);
     }
     for (int64_t layer = 0; layer < p.layers; ++layer) {
-      const int64_t budget =
-          std::clamp<int64_t>(p.budgets[layer * p.batch + batch], 0, n_visual);
+      const int64_t budget = std::clamp<int64_t>(p.budgets[layer * p.batch + batch], 0, n_visual);
       p.largest[layer] = std::max(p.largest[layer], n_text + budget);
     }
   }

@@ -1,9 +1,9 @@
 // A vector of floats of the instruction set that this file is compiled for (AIRCACHE_ISA).
 //
 // Built on the compilers' vector extensions, so that the same lines become AVX-512, AVX2, SSE2 or
-// NEON. Everything stands in the namespace of the instruction set and nothing here uses the standard
-// library's templates: an inline function compiled for AVX-512 under a name that other files share
-// could be the copy the linker keeps for all of them.
+// NEON. Everything stands in the namespace of the instruction set and nothing here uses the
+// standard library's templates: an inline function compiled for AVX-512 under a name that other
+// files share could be the copy the linker keeps for all of them.
 #pragma once
 
 #include <cstdint>
@@ -55,15 +55,14 @@ template <class To, class From>
   return v;
 }
 
-// kLanes 16-bit patterns, widened. The intrinsics are one instruction where GCC 12 makes three of the
-// vector conversion.
+// kLanes 16-bit patterns, widened. The intrinsics are one instruction where GCC 12 makes three of
+// the vector conversion.
 [[gnu::always_inline]] inline UintVec load_bits(const void* p) {
 #if defined(__AVX512F__)
   return bit_cast<UintVec>(
       _mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(static_cast<const __m256i*>(p))));
 #elif defined(__AVX2__)
-  return bit_cast<UintVec>(
-      _mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
+  return bit_cast<UintVec>(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
 #else
   HalfBits half;
   std::memcpy(&half, p, sizeof(half));
@@ -124,8 +123,8 @@ template <int kFirst>
   }
 }
 
-// The sums of four vectors' lanes. Each is taken in the same order, wherever the vector stands among
-// the four: equal keys get equal logits.
+// The sums of four vectors' lanes. Each is taken in the same order, wherever the vector stands
+// among the four: equal keys get equal logits.
 [[gnu::always_inline]] inline Quad sums(Vec a, Vec b, Vec c, Vec d) {
   const auto halves = [](Quad x, Quad y) {  // x0 + x2, y0 + y2, x1 + x3, y1 + y3
     return __builtin_shufflevector(x, y, 0, 4, 1, 5) + __builtin_shufflevector(x, y, 2, 6, 3, 7);
@@ -148,8 +147,8 @@ template <int kFirst>
 // e^x for x <= 0, to about one unit in the last place; 0 below -87; NaN stays NaN.
 //
 // x = n ln 2 + f with |f| <= ln(2) / 2; e^f by its Taylor polynomial of degree 7 (the next term is
-// below 6e-9), 2^n through the exponent bits. ln 2 is taken off in two parts, the first of which has
-// trailing zeros: n times it is exact.
+// below 6e-9), 2^n through the exponent bits. ln 2 is taken off in two parts, the first of which
+// has trailing zeros: n times it is exact.
 [[gnu::always_inline]] inline Vec exp_nonpositive(Vec x) {
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   const Vec shifted = x * 1.44269504f + kRound;

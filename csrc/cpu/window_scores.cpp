@@ -1,8 +1,8 @@
 // See aircache/window_scores.h.
 //
-// Bytes: every visual key once per block of 8 query rows (elite tokens x group heads), and once from
-// memory: the keys of one head (8k x 128 in bf16 are 2 MiB) stay in the last-level cache between
-// blocks. Operations: rows * keys * (2 dim + an exponential).
+// Bytes: every visual key once per block of 8 query rows (elite tokens x group heads), and once
+// from memory: the keys of one head (8k x 128 in bf16 are 2 MiB) stay in the last-level cache
+// between blocks. Operations: rows * keys * (2 dim + an exponential).
 //
 // Schedule: a task is one (layer, batch row, KV head) and writes its own line of partial sums; a
 // second pass adds the lines of a row in head order. Whoever runs which task, every sum is taken in
@@ -107,7 +107,8 @@ void score_head(const WindowScoresParams& p, int64_t layer, int64_t batch, int64
 void reduce_heads(const WindowScoresParams& p, int64_t layer, int64_t batch, const float* sums,
                   int64_t heads, int64_t sums_width, float* scores) {
   const int64_t unit = layer * p.batch + batch;
-  const int64_t n_elite = std::count(p.elite + unit * p.window, p.elite + (unit + 1) * p.window, true);
+  const int64_t n_elite =
+      std::count(p.elite + unit * p.window, p.elite + (unit + 1) * p.window, true);
   const int64_t rows = heads * (p.query_heads / p.kv_heads) * std::max<int64_t>(n_elite, 1);
   int64_t i = 0;
   for (int64_t position = 0; position < p.seq; ++position) {
@@ -151,8 +152,8 @@ void window_scores(const WindowScoresParams& p, const Parallel& parallel) {
     parallel.run(wave * score_heads, [&](int64_t task, int) {
       const int64_t unit = first + task / score_heads;
       const int64_t head = task % score_heads;
-      reduce_heads(p, unit / p.batch, unit % p.batch,
-                   sums(unit - first, head * heads_per_score), heads_per_score, plan.sums_width,
+      reduce_heads(p, unit / p.batch, unit % p.batch, sums(unit - first, head * heads_per_score),
+                   heads_per_score, plan.sums_width,
                    p.scores + (unit * score_heads + head) * p.seq);
     });
   }

@@ -5,7 +5,6 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -104,9 +103,8 @@ py::array_t<int64_t> layer_budgets(const Doubles& strength, const Doubles& skewn
       row_cap[l] = std::min(cap_of[l], n);
     }
     const double requested =
-        budget.is_none()
-            ? std::floor(share * static_cast<double>(layers * n) + 0.5)
-            : static_cast<double>(layers) * static_cast<double>(budget_of[static_cast<size_t>(b)]);
+        budget.is_none() ? aircache::requested_tokens(share, layers, n)
+                         : aircache::requested_tokens(budget_of[static_cast<size_t>(b)], layers);
     aircache::cpu::row_budgets({.strength = strength.data() + b,
                                 .skewness = skewness.data() + b,
                                 .stride = batch,

@@ -77,7 +77,8 @@ ScalarType cache_type(const Tensors& tensors, const char* name) {
   check(!tensors.empty(), name, " is empty but needs one tensor per layer");
   const ScalarType type = tensors[0].scalar_type();
   check(type == ScalarType::Float || type == ScalarType::Half || type == ScalarType::BFloat16, name,
-        "[0] is of type ", torch::headeronly::toString(type), " but must be Float, Half or BFloat16");
+        "[0] is of type ", torch::headeronly::toString(type),
+        " but must be Float, Half or BFloat16");
   return type;
 }
 
@@ -129,8 +130,8 @@ Tensor instruction_attention(const Tensors& query, const Tensors& key, const Ten
                              const std::optional<Tensor>& valid, double scale) {
   Attention<InstructionAttentionParams> op(query, key, visual, valid, scale);
   const Parallel parallel = torch_parallel();
-  const Tensor workspace = allocate_workspace(
-      key[0], cpu::instruction_attention_workspace_bytes(op.params, parallel));
+  const Tensor workspace =
+      allocate_workspace(key[0], cpu::instruction_attention_workspace_bytes(op.params, parallel));
   Tensor attention = allocate(key[0], {op.layers, op.batch, op.window}, ScalarType::Float);
   op.params.attention = attention.mutable_data_ptr<float>();
   op.params.workspace = workspace.mutable_data_ptr();
@@ -166,9 +167,9 @@ Tensor window_scores(const Tensors& query, const Tensors& key, const Tensor& eli
   op.params.per_kv_head = per_kv_head;
   const Tensor workspace =
       allocate_workspace(key[0], cpu::window_scores_workspace_bytes(op.params, parallel));
-  Tensor scores = allocate(
-      key[0], {op.layers, op.batch, per_kv_head ? int64_t{op.kv_heads} : 1, op.seq},
-      ScalarType::Float);
+  Tensor scores =
+      allocate(key[0], {op.layers, op.batch, per_kv_head ? int64_t{op.kv_heads} : 1, op.seq},
+               ScalarType::Float);
   op.params.scores = scores.mutable_data_ptr<float>();
   op.params.workspace = workspace.mutable_data_ptr();
   cpu::window_scores(op.params, parallel);

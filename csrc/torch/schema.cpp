@@ -1,16 +1,17 @@
 // Every op of the library at a glance: torch.ops.aircache.*
 //
 // L layers come as lists of tensors of one shape (strides may differ), so that a whole model is one
-// call. B batch, Hq query heads, Hkv KV heads, H score heads (1, or Hkv with per_kv_head), W window,
-// S seq, D head dim, Dv value dim, C_l slots of layer l. `visual` and `valid` are [B, S] bool; absent
-// `valid` means no padding. Row w of a query stands at key position S - W + w.
+// call. B batch, Hq query heads, Hkv KV heads, H score heads (1, or Hkv with per_kv_head), W
+// window, S seq, D head dim, Dv value dim, C_l slots of layer l. `visual` and `valid` are [B, S]
+// bool; absent `valid` means no padding. Row w of a query stands at key position S - W + w.
 //
 // No output aliases an input. Nothing synchronises with the host but `select` without a capacity.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(aircache, m) {
   // How the last instruction token attends to the instruction (paper, Eq. 4).
-  //   query [L] x [B, Hq, W, D], key [L] x [B, Hkv, S, D] -> attention [L, B, W] fp32, 0 outside the
+  //   query [L] x [B, Hq, W, D], key [L] x [B, Hkv, S, D] -> attention [L, B, W] fp32, 0 outside
+  // the
   //   instruction.
   m.def(
       "instruction_attention(Tensor[] query, Tensor[] key, Tensor visual, Tensor? valid, "
@@ -28,7 +29,8 @@ STABLE_TORCH_LIBRARY(aircache, m) {
 
   // Strength (Eq. 9) and skewness (Eq. 10) of every layer's head-shared scores.
   //   scores [L, B, H, S] fp32 -> strength [L, B] fp64, skewness [L, B] fp64.
-  m.def("moments(Tensor scores, Tensor visual, Tensor? valid) -> (Tensor strength, Tensor skewness)");
+  m.def(
+      "moments(Tensor scores, Tensor visual, Tensor? valid) -> (Tensor strength, Tensor skewness)");
 
   // How many visual tokens each layer keeps (Eq. 11), from exactly one of `retention` and `budget`.
   //   strength, skewness [L, B] fp64, budget [B] int64, capacity [L] -> budgets [L, B] int32.
@@ -50,7 +52,7 @@ STABLE_TORCH_LIBRARY(aircache, m) {
       "gather_kv(Tensor[] key, Tensor[] value, Tensor[] indices, Tensor counts) "
       "-> (Tensor[] keys, Tensor[] values)");
 
-  // The same in place: survivors move to the front of their own storage, slots beyond are unspecified.
-  m.def(
-      "compact_kv_(Tensor(a!)[] key, Tensor(b!)[] value, Tensor[] indices, Tensor counts) -> ()");
+  // The same in place: survivors move to the front of their own storage, slots beyond are
+  // unspecified.
+  m.def("compact_kv_(Tensor(a!)[] key, Tensor(b!)[] value, Tensor[] indices, Tensor counts) -> ()");
 }

@@ -63,8 +63,9 @@ void expect(const Tensor& tensor, const std::string& name, std::initializer_list
   }
   if (tensor.dim() > 0 && tensor.numel() > 0) {
     const int64_t last = tensor.dim() - 1;
-    check(tensor.size(last) == 1 || tensor.stride(last) == 1, name, " has a last dimension of stride ",
-          tensor.stride(last), " but it must be contiguous (stride 1)");
+    check(tensor.size(last) == 1 || tensor.stride(last) == 1, name,
+          " has a last dimension of stride ", tensor.stride(last),
+          " but it must be contiguous (stride 1)");
   }
 }
 

@@ -32,7 +32,8 @@ struct Dim {
 inline constexpr std::initializer_list<ScalarType> kCacheTypes = {
     ScalarType::Float, ScalarType::Half, ScalarType::BFloat16};
 
-/// Throws aircache::Error unless the tensor lies on the CPU and has one of the types and this shape.
+/// Throws aircache::Error unless the tensor lies on the CPU and has one of the types and this
+/// shape.
 void expect(const Tensor& tensor, const std::string& name, std::initializer_list<ScalarType> types,
             std::initializer_list<Dim*> shape);
 

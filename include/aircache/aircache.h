@@ -6,7 +6,8 @@
 //     -> select -> gather_kv | compact_kv_
 //
 // Every op takes a plain struct of pointers, strides and sizes, does the work of all layers in one
-// call, allocates nothing that the caller did not size, and throws aircache::Error on bad arguments.
+// call, allocates nothing that the caller did not size, and throws aircache::Error on bad
+// arguments.
 #pragma once
 
 #include "aircache/compact_kv.h"

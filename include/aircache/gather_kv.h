@@ -17,10 +17,10 @@ struct KeptTokens {
 };
 
 struct GatherKvParams {
-  const ConstHeads* key = nullptr;          // [layers] views of [batch, kv_heads, seq, key_dim]
-  const ConstHeads* value = nullptr;        // [layers] views of [batch, kv_heads, seq, value_dim]
-  const KeptTokens* kept = nullptr;         // [layers]
-  const MutableHeads* key_out = nullptr;    // [layers] views of [batch, kv_heads, capacity, key_dim]
+  const ConstHeads* key = nullptr;        // [layers] views of [batch, kv_heads, seq, key_dim]
+  const ConstHeads* value = nullptr;      // [layers] views of [batch, kv_heads, seq, value_dim]
+  const KeptTokens* kept = nullptr;       // [layers]
+  const MutableHeads* key_out = nullptr;  // [layers] views of [batch, kv_heads, capacity, key_dim]
   const MutableHeads* value_out = nullptr;  // [layers] ... value_dim
   DType dtype = DType::kFloat32;
   int64_t layers = 0;

@@ -8,13 +8,16 @@
 //            or clamp( L * budget, ... ) when a budget is given
 //   targets  x_l = clamp(t * w_l, kMinKeep, cap_l) with the one t that makes them sum to total;
 //            when every layer with w_l > 0 is at its cap, the rest is shared equally by the others
-//   integers x_l rounded to a multiple of 2^-20, floored; the largest fractions below the cap get one
+//   integers x_l rounded to a multiple of 2^-20, floored; the largest fractions below the cap get
+// one
 //            each, ties to the lower layer, until the budgets sum to total exactly
 //
 // cap_l is n_visual, or what a capacity leaves beside the text: min(n_visual, capacity_l - n_text),
 // but never below kMinKeep. A row without visual tokens gets 0; a row without instruction tokens in
 // the window keeps every visual token that its caps allow.
 #pragma once
+
+#include <cmath>
 
 #include "aircache/types.h"
 
@@ -32,6 +35,16 @@ enum class BudgetMode {
 
 /// The fewest visual tokens a layer keeps of a row that has any.
 inline constexpr int64_t kMinKeep = 1;
+
+/// The total of one row before it is clamped, from a share of its visual tokens.
+inline double requested_tokens(double retention, int64_t layers, int64_t n_visual) {
+  return std::floor(retention * static_cast<double>(layers * n_visual) + 0.5);
+}
+
+/// The same from tokens per layer on average.
+inline double requested_tokens(int64_t budget, int64_t layers) {
+  return static_cast<double>(layers) * static_cast<double>(budget);
+}
 
 /// One batch row. All arrays have `layers` entries.
 struct RowBudgetsParams {

@@ -19,10 +19,10 @@ struct SelectParams {
   int64_t batch = 0;
   int64_t score_heads = 0;
   int64_t seq = 0;
-  const int64_t* capacity = nullptr;   // [layers] slots of every layer's indices
-  int64_t* const* indices = nullptr;   // [layers] of [batch, score_heads, capacity_l], contiguous
-  int32_t* counts = nullptr;           // [layers, batch], contiguous
-  void* workspace = nullptr;           // 64-byte aligned, of the size below
+  const int64_t* capacity = nullptr;  // [layers] slots of every layer's indices
+  int64_t* const* indices = nullptr;  // [layers] of [batch, score_heads, capacity_l], contiguous
+  int32_t* counts = nullptr;          // [layers, batch], contiguous
+  void* workspace = nullptr;          // 64-byte aligned, of the size below
 };
 
 /// The slots a layer needs for its longest row: max over rows of text + budget.

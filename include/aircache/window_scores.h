@@ -6,8 +6,8 @@
 //   I[i]      = mean over heads h, mean over e in E of A_h[e, i]             for i in V
 //   I[i]      = 0                                                            elsewhere
 //
-// The mean over heads is over all query heads (per_kv_head = false: one score per token) or over the
-// group of each KV head (per_kv_head = true). A row without elite tokens scores 0 everywhere.
+// The mean over heads is over all query heads (per_kv_head = false: one score per token) or over
+// the group of each KV head (per_kv_head = true). A row without elite tokens scores 0 everywhere.
 #pragma once
 
 #include "aircache/parallel.h"

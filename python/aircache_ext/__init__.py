@@ -3,9 +3,9 @@
 >>> import aircache_ext
 >>> kept = aircache_ext.compress(k, v, q_window, visual=visual, retention=0.1)
 
-``compress`` works on one layer, ``compress_layers`` on a whole model with the paper's layer budgets,
-``compress_`` in place. ``aircache_ext.ops`` has the steps, ``aircache_ext.reference`` their
-definition in plain torch.
+``compress`` works on one layer, ``compress_layers`` on a whole model with the paper's layer
+budgets, ``compress_`` in place. ``aircache_ext.ops`` has the steps, ``aircache_ext.reference``
+their definition in plain torch.
 """
 
 from aircache_ext import _loader

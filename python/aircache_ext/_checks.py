@@ -1,7 +1,7 @@
 """Arguments are refused here, before anything is computed: name, what came, what is needed.
 
-``TypeError`` for the wrong kind of thing (not a tensor, not that dtype), ``ValueError`` for a value or
-a shape that cannot work.
+``TypeError`` for the wrong kind of thing (not a tensor, not that dtype), ``ValueError`` for a value
+or a shape that cannot work.
 """
 
 from collections.abc import Sequence
@@ -69,20 +69,20 @@ def check_cache(
             raise ValueError(f"{key_name.format('')} has {dim} {sizes[dim]} but needs at least 1")
     if sizes["query_heads"] < 1 or sizes["query_heads"] % sizes["kv_heads"]:
         raise ValueError(
-            f"{query_name.format('')} has {sizes['query_heads']} heads but needs a positive multiple "
-            f"of the {sizes['kv_heads']} heads of {key_name.format('')}"
+            f"{query_name.format('')} has {sizes['query_heads']} heads but needs a positive "
+            f"multiple of the {sizes['kv_heads']} heads of {key_name.format('')}"
         )
     if not 1 <= sizes["window"] <= sizes["seq"]:
         raise ValueError(
             f"{query_name.format('')} has window {sizes['window']} but must have between 1 and the "
             f"{sizes['seq']} positions of {key_name.format('')}"
         )
-    for name, mask in (("visual", visual), ("valid", valid)):
-        if name == "visual" or mask is not None:
-            shapes.check(name, mask, ("batch", "seq"))
-            if mask.dtype != torch.bool:
-                raise TypeError(f"{name} is {mask.dtype} but must be torch.bool")
-            _check_device(name, mask, keys[0], key_name.format("[0]"))
+    masks = {"visual": visual} if valid is None else {"visual": visual, "valid": valid}
+    for name, mask in masks.items():
+        shapes.check(name, mask, ("batch", "seq"))
+        if mask.dtype != torch.bool:
+            raise TypeError(f"{name} is {mask.dtype} but must be torch.bool")
+        _check_device(name, mask, keys[0], key_name.format("[0]"))
 
 
 def _check_placed(name: str, tensor: Tensor, like: Tensor, like_name: str) -> None:
@@ -100,7 +100,9 @@ def _check_placed(name: str, tensor: Tensor, like: Tensor, like_name: str) -> No
 
 def _check_device(name: str, tensor: Tensor, like: Tensor, like_name: str) -> None:
     if tensor.device != like.device:
-        raise ValueError(f"{name} is on {tensor.device} but must be on {like.device}, as {like_name} is")
+        raise ValueError(
+            f"{name} is on {tensor.device} but must be on {like.device}, as {like_name} is"
+        )
 
 
 def check_writable(name: str, tensors: Sequence[Tensor]) -> None:
@@ -125,16 +127,20 @@ def _overlaps_itself(tensor: Tensor) -> bool:
     return False
 
 
-def check_between(name: str, value: Any, low: float, high: float) -> None:
+def _check_number(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} is a {type(value).__name__} but must be a number")
-    if not low <= value <= high:
-        raise ValueError(f"{name} is {value} but must be between {low} and {high}")
+
+
+def check_alpha(alpha: Any) -> None:
+    _check_number("alpha", alpha)
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha} but must be in [0, 1]")
 
 
 def check_scale(scale: Any) -> None:
-    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, Real)):
-        raise TypeError(f"scale is a {type(scale).__name__} but must be a number or None")
+    if scale is not None:
+        _check_number("scale", scale)
 
 
 def check_heads(heads: Any) -> None:
@@ -156,9 +162,9 @@ def check_amount(
     """The one of ``retention`` and ``budget`` that holds; a budget as an int64 tensor ``[B]``."""
     if budget is None:
         retention = DEFAULT_RETENTION if retention is None else retention
-        check_between("retention", retention, 0, 1)
-        if retention == 0:
-            raise ValueError("retention is 0 but must be in (0, 1]")
+        _check_number("retention", retention)
+        if not 0 < retention <= 1:
+            raise ValueError(f"retention is {retention} but must be in (0, 1]")
         return float(retention), None
     if retention is not None:
         raise ValueError(

@@ -1,7 +1,7 @@
 """AirCache (arXiv 2503.23956) in one call: one layer, all layers, or one layer in place."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -12,8 +12,8 @@ from aircache_ext.ops import BudgetMode, Heads
 class CompressedKV(NamedTuple):
     """What is left of one layer's cache.
 
-    Row ``b`` fills slots ``0 .. counts[b] - 1``, in ascending order of original position; beyond, keys
-    and values are zero and indices -1.
+    Row ``b`` fills slots ``0 .. counts[b] - 1``, in ascending order of original position; beyond,
+    keys and values are zero and indices -1.
     """
 
     keys: Tensor
@@ -56,16 +56,16 @@ def compress(
         visual: ``[B, S]`` bool, True where a key is an evictable visual token (image or video).
         valid: ``[B, S]`` bool, False where a key is padding. Default: no padding.
         retention: share of each row's visual tokens that stays, in (0, 1]. Default 0.1.
-        budget: instead of ``retention``: the number of visual tokens that stays, an int of at least 1
-            or an integer tensor ``[B]`` (values below 1 count as 1).
+        budget: instead of ``retention``: the number of visual tokens that stays, an int of at least
+            1 or an integer tensor ``[B]`` (values below 1 count as 1).
         alpha: elite threshold in [0, 1]: 0 takes the whole instruction, 1 its maximum alone.
-        heads: ``"shared"``: one set of tokens for all KV heads. ``"per_kv_head"``: each KV head keeps
-            its own, the same number of them.
+        heads: ``"shared"``: one set of tokens for all KV heads. ``"per_kv_head"``: each KV head
+            keeps its own, the same number of them.
         scale: softmax scale, default ``D ** -0.5``.
-        capacity: slots ``C`` of the result. With it nothing synchronises with the host. It is a hard
-            bound that the budget respects; text is never dropped for it, so if the text and one
-            visual token do not fit, ``counts`` exceed ``C`` and what does not fit is not written:
-            check ``counts``. Default: as many slots as the longest row needs.
+        capacity: slots ``C`` of the result. With it nothing synchronises with the host. It is a
+            hard bound that the budget respects; text is never dropped for it, so if the text and
+            one visual token do not fit, ``counts`` exceed ``C`` and what does not fit is not
+            written: check ``counts``. Default: as many slots as the longest row needs.
 
     Returns:
         ``CompressedKV``. A row without a visual token, or without an instruction token inside the
@@ -164,7 +164,8 @@ def compress_(
     heads: Heads = "shared",
     scale: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """``compress`` in place: row ``b``'s survivors move to ``k[b, :, :counts[b]]`` and ``v`` likewise.
+    """``compress`` in place: row ``b``'s survivors move to ``k[b, :, :counts[b]]`` and ``v``
+    likewise.
 
     What stands past the count is unspecified. Never synchronises with the host.
 
@@ -174,12 +175,12 @@ def compress_(
         q_window, visual, valid, retention, budget, alpha, heads, scale: as in ``compress``.
 
     Returns:
-        ``indices`` ``[B, 1 or Hkv, S]`` int64, original positions, -1 past the count; and ``counts``
-        ``[B]`` int32.
+        ``indices`` ``[B, 1 or Hkv, S]`` int64, original positions, -1 past the count; and
+        ``counts`` ``[B]`` int32.
 
     Raises:
-        ValueError, TypeError: naming the argument, what it is and what is needed; ``k`` and ``v`` are
-        untouched then.
+        ValueError, TypeError: naming the argument, what it is and what is needed; ``k`` and ``v``
+        are untouched then.
     """
     _checks.check_cache(("k", "v", "q_window"), [k], [v], [q_window], visual, valid)
     _checks.check_writable("k", [k])
@@ -205,7 +206,7 @@ def compress_(
 
 
 def _compress_layers(
-    keys: list[Tensor], values: list[Tensor], q_windows: list[Tensor], **options
+    keys: list[Tensor], values: list[Tensor], q_windows: list[Tensor], **options: Any
 ) -> list[CompressedKV]:
     indices, counts = _kept_tokens(keys, q_windows, slots=options["capacity"], **options)
     kept_keys, kept_values = ops.gather_kv(keys, values, indices, counts)
@@ -232,7 +233,6 @@ def _kept_tokens(
 
     ``capacity`` bounds the budgets, ``slots`` is the width of the indices.
     """
-    _checks.check_scale(scale)
     tokens = {"visual": visual, "valid": valid}
     attention = ops.instruction_attention(q_windows, keys, scale=scale, **tokens)
     elite = ops.elite_window(attention, alpha=alpha, **tokens)

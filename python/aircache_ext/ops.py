@@ -5,12 +5,12 @@ Every function takes all layers in one call, as sequences of tensors of one shap
     instruction_attention -> elite_window -> window_scores -> moments -> layer_budgets
         -> select -> gather_kv | compact_kv_
 
-Letters in shapes: ``L`` layers, ``B`` batch, ``Hq`` query heads, ``Hkv`` KV heads, ``H`` score heads
-(1, or ``Hkv`` with ``heads="per_kv_head"``), ``W`` window, ``S`` cached positions, ``D`` head dim,
-``Dv`` value dim, ``C_l`` slots of layer ``l``. Row ``w`` of a query stands at key position
-``S - W + w``; query head ``h`` reads KV head ``h // (Hq // Hkv)``. ``visual`` and ``valid`` are bool
-``[B, S]``; ``valid=None`` means no padding. Queries, keys and values are fp32, fp16 or bf16, with any
-strides but a contiguous last dimension.
+Letters in shapes: ``L`` layers, ``B`` batch, ``Hq`` query heads, ``Hkv`` KV heads, ``H`` score
+heads (1, or ``Hkv`` with ``heads="per_kv_head"``), ``W`` window, ``S`` cached positions, ``D`` head
+dim, ``Dv`` value dim, ``C_l`` slots of layer ``l``. Row ``w`` of a query stands at key position
+``S - W + w``; query head ``h`` reads KV head ``h // (Hq // Hkv)``. ``visual`` and ``valid`` are
+bool ``[B, S]``; ``valid=None`` means no padding. Queries, keys and values are fp32, fp16 or bf16,
+with any strides but a contiguous last dimension.
 
 Between ``instruction_attention`` and ``elite_window``, and after ``window_scores``, the results of
 tensor-parallel ranks can be averaged: both are means over heads.
@@ -50,8 +50,8 @@ def instruction_attention(
 ) -> Tensor:
     """How much the last instruction token attends to every instruction token (Eq. 4).
 
-    The instruction T of a row: positions of the window that are valid, not visual and after the last
-    visual token. The softmax is over T, per head; the result is the mean over the query heads.
+    The instruction T of a row: positions of the window that are valid, not visual and after the
+    last visual token. The softmax is over T, per head; the result is the mean over the query heads.
 
     Args:
         queries: ``[B, Hq, W, D]`` per layer, rotated (and normed) as the model used them.
@@ -83,7 +83,7 @@ def elite_window(
     Returns:
         ``[L, B, W]`` bool.
     """
-    _checks.check_between("alpha", alpha, 0, 1)
+    _checks.check_alpha(alpha)
     return _ops.elite_window(attention, visual, valid, alpha)
 
 
@@ -155,8 +155,8 @@ def layer_budgets(
         valid: ``[B, S]`` bool.
         retention: share of the visual tokens kept over all layers, in (0, 1]; 0.1 if ``budget`` is
             not given either.
-        budget: instead of ``retention``: visual tokens per layer on average, an int of at least 1 or
-            an integer tensor ``[B]`` (values below 1 count as 1).
+        budget: instead of ``retention``: visual tokens per layer on average, an int of at least 1
+            or an integer tensor ``[B]`` (values below 1 count as 1).
         capacity: slots for text and visual tokens together, one int or one per layer; what a layer
             cannot hold goes to the others.
         budget_mode: what the layers' shares follow.
@@ -238,4 +238,5 @@ def compact_kv_(
 
 
 def _scale(scale: float | None, keys: list[Tensor]) -> float:
+    _checks.check_scale(scale)
     return keys[0].shape[-1] ** -0.5 if scale is None else scale
