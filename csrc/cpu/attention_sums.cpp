@@ -67,6 +67,7 @@ template <int R, bool kTail, class T>
 }
 
 [[gnu::always_inline]] inline void prefetch(const void* p, int64_t bytes) {
+#pragma GCC unroll 8
   for (int64_t offset = 0; offset < bytes; offset += 64) {
     __builtin_prefetch(static_cast<const char*>(p) + offset);
   }

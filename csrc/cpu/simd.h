@@ -1,13 +1,14 @@
 // A vector of floats of the instruction set that this file is compiled for (AIRCACHE_ISA).
 //
 // Built on the compilers' vector extensions, so that the same lines become AVX-512, AVX2, SSE2 or
-// NEON. Everything stands in the namespace of the instruction set and nothing here uses the
-// standard library's templates: an inline function compiled for AVX-512 under a name that other
-// files share could be the copy the linker keeps for all of them.
+// NEON. Everything stands in the namespace of the instruction set and nothing here uses a function
+// of the standard library's templates: an inline function compiled for AVX-512 under a name that
+// other files share could be the copy the linker keeps for all of them.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -112,7 +113,7 @@ template <int kFirst>
   return __builtin_shufflevector(v, v, kFirst, kFirst + 1, kFirst + 2, kFirst + 3);
 }
 
-// The vector folded to four lanes, in a fixed order.
+// The vector's quads added up, in a fixed order.
 [[gnu::always_inline]] inline Quad fold(Vec v) {
   if constexpr (kLanes == 16) {
     return (quad<0>(v) + quad<kLanes / 2>(v)) + (quad<4 % kLanes>(v) + quad<12 % kLanes>(v));
@@ -123,15 +124,30 @@ template <int kFirst>
   }
 }
 
+// Each quad of the result from the same quads of a and b: lane i takes element kI, of a if it is
+// below 4, of b (less 4) if not.
+template <int k0, int k1, int k2, int k3, size_t... kLane>
+[[gnu::always_inline]] inline Vec shuffle_quads(Vec a, Vec b, std::index_sequence<kLane...>) {
+  constexpr int kFrom[4] = {k0, k1, k2, k3};
+  return __builtin_shufflevector(
+      a, b,
+      (static_cast<int>(kLane) / 4 * 4 + kFrom[kLane % 4] % 4 + kFrom[kLane % 4] / 4 * kLanes)...);
+}
+
+template <int k0, int k1, int k2, int k3>
+[[gnu::always_inline]] inline Vec shuffle_quads(Vec a, Vec b) {
+  return shuffle_quads<k0, k1, k2, k3>(a, b, std::make_index_sequence<kLanes>{});
+}
+
 // The sums of four vectors' lanes. Each is taken in the same order, wherever the vector stands
 // among the four: equal keys get equal logits.
 [[gnu::always_inline]] inline Quad sums(Vec a, Vec b, Vec c, Vec d) {
-  const auto halves = [](Quad x, Quad y) {  // x0 + x2, y0 + y2, x1 + x3, y1 + y3
-    return __builtin_shufflevector(x, y, 0, 4, 1, 5) + __builtin_shufflevector(x, y, 2, 6, 3, 7);
+  const auto halves = [](Vec x, Vec y) {  // per quad: x0 + x2, y0 + y2, x1 + x3, y1 + y3
+    return shuffle_quads<0, 4, 1, 5>(x, y) + shuffle_quads<2, 6, 3, 7>(x, y);
   };
-  const Quad ab = halves(fold(a), fold(b));
-  const Quad cd = halves(fold(c), fold(d));
-  return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+  const Vec ab = halves(a, b);
+  const Vec cd = halves(c, d);
+  return fold(shuffle_quads<0, 1, 4, 5>(ab, cd) + shuffle_quads<2, 3, 6, 7>(ab, cd));
 }
 
 [[gnu::always_inline]] inline float sum(Vec v) { return sums(v, v, v, v)[0]; }
