@@ -1,0 +1,103 @@
+// Owners of memory that the ops' views point into; a copy is a second place in memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "aircache/types.h"
+
+namespace aircache::bench {
+
+/// An array at a 64-byte boundary, as torch allocates. Its pages are touched when it is made, so
+/// that no measured call pays for a page fault.
+template <class T>
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(int64_t size)
+      : size_(size), data_(static_cast<T*>(::operator new(bytes(), kAlignment))) {
+    std::memset(static_cast<void*>(data_.get()), 0, bytes());
+  }
+  Buffer(const Buffer& other) : Buffer(other.size_) {
+    std::memcpy(static_cast<void*>(data_.get()), other.data(), bytes());
+  }
+  Buffer(Buffer&&) noexcept = default;
+  Buffer& operator=(Buffer&&) noexcept = default;
+
+  T* data() const { return data_.get(); }
+  T& operator[](int64_t i) const { return data_.get()[i]; }
+  T* begin() const { return data(); }
+  T* end() const { return data() + size_; }
+  int64_t size() const { return size_; }
+  size_t bytes() const { return static_cast<size_t>(size_) * sizeof(T); }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  struct Delete {
+    void operator()(T* data) const { ::operator delete(data, kAlignment); }
+  };
+
+  int64_t size_ = 0;
+  std::unique_ptr<T, Delete> data_;
+};
+
+/// Queries, keys or values of all layers: [layers, batch, heads, rows, dim], contiguous.
+class Heads {
+ public:
+  struct Shape {
+    int64_t layers = 0, batch = 0, heads = 0, rows = 0, dim = 0;
+    int64_t layer_elements() const { return batch * heads * rows * dim; }
+  };
+
+  Heads(Shape shape, DType dtype)
+      : shape_(shape), dtype_(dtype), data_(shape.layers * shape.layer_elements() * element()) {
+    const int64_t head = shape.rows * shape.dim;
+    for (int64_t layer = 0; layer < shape.layers; ++layer) {
+      std::byte* start = data_.data() + layer * shape.layer_elements() * element();
+      views_.push_back({start, shape.heads * head, head, shape.dim});
+      const_views_.push_back({start, shape.heads * head, head, shape.dim});
+    }
+  }
+  Heads(const Heads& other) : Heads(other.shape_, other.dtype_) {
+    std::memcpy(data_.data(), other.data_.data(), data_.bytes());
+  }
+  Heads(Heads&&) noexcept = default;
+  Heads& operator=(Heads&&) noexcept = default;
+
+  const ConstHeads* views() const { return const_views_.data(); }  // [layers]
+  const MutableHeads* mutable_views() const { return views_.data(); }
+  const Shape& shape() const { return shape_; }
+  DType dtype() const { return dtype_; }
+  int64_t element() const { return element_size(dtype_); }
+  int64_t bytes() const { return static_cast<int64_t>(data_.bytes()); }
+
+ private:
+  Shape shape_;
+  DType dtype_;
+  Buffer<std::byte> data_;
+  std::vector<ConstHeads> const_views_;
+  std::vector<MutableHeads> views_;
+};
+
+/// Copies of one input that calls take in turn, so that a call finds none of it in a cache.
+template <class T>
+class Rotation {
+ public:
+  Rotation(const T& original, int64_t copies) {
+    for (int64_t i = 0; i < copies; ++i) {
+      copies_.push_back(T(original));
+    }
+  }
+  const T& operator[](int64_t turn) const {
+    return copies_[static_cast<size_t>(turn) % copies_.size()];
+  }
+
+ private:
+  std::vector<T> copies_;
+};
+
+}  // namespace aircache::bench

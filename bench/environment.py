@@ -1,0 +1,58 @@
+"""What a measured number must be read beside: hardware, versions, commit, command, time."""
+
+import datetime
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+import aircache_ext
+
+
+def record() -> dict[str, object]:
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "last_level_cache_bytes": last_level_cache_bytes(),
+        "isa": aircache_ext._C.cpu_isa(),
+        "torch_isa": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "aircache_ext": aircache_ext.__version__,
+        "load_average_before": os.getloadavg()[0],
+    }
+
+
+def last_level_cache_bytes() -> int:
+    """Of the largest cache a core sees; 64 MiB where the system does not say."""
+    sizes = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    return max((int(s.read_text().strip().rstrip("K")) << 10 for s in sizes), default=64 << 20)
+
+
+def _commit() -> str:
+    git = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+    ]
+    done = subprocess.run(git, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"
