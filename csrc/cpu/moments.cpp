@@ -41,7 +41,8 @@ RowMoments row_moments(const MomentsParams& p, const float* scores, int64_t batc
     largest = std::max(largest, score);
   });
   // Equal scores have no variance; their mean, rounded, might still differ from them by a last bit.
-  if (n < 3 || smallest == largest) {
+  // (std::min and std::max pass over a NaN, which is no equal score: it shows in the sum.)
+  if (n < 3 || (smallest == largest && !std::isnan(strength))) {
     return {strength, 0};
   }
   const double mean = strength / n;

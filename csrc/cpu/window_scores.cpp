@@ -1,6 +1,6 @@
 // See aircache/window_scores.h.
 //
-// Bytes: every visual key once per block of 8 query rows (elite tokens x group heads), and once
+// Bytes: every visual key once per block of 16 query rows (elite tokens x group heads), and once
 // from memory: the keys of one head (8k x 128 in bf16 are 2 MiB) stay in the last-level cache
 // between blocks. Operations: rows * keys * (2 dim + an exponential).
 //
@@ -22,7 +22,7 @@ namespace aircache::cpu {
 namespace {
 
 // Enough tasks per worker and wave that a late one does not leave the others idle for long.
-constexpr int64_t kTasksPerWorker = 4;
+constexpr int64_t kTasksPerWorker = 8;
 
 // One worker's memory. Keys of a row: its visual tokens, then its elite tokens in ascending order,
 // so that "all visual and the elite ones up to here" is always a prefix.

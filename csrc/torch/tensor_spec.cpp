@@ -8,13 +8,15 @@
 namespace aircache::torch_ops {
 namespace {
 
-std::string shape_of(const Tensor& tensor) {
+template <class Numbers>
+std::string list_of(const Numbers& numbers) {
   std::ostringstream out;
-  out << "[";
-  for (int64_t i = 0; i < tensor.dim(); ++i) {
-    out << (i > 0 ? ", " : "") << tensor.size(i);
+  const char* separator = "[";
+  for (const int64_t number : numbers) {
+    out << separator << number;
+    separator = ", ";
   }
-  out << "]";
+  out << (numbers.empty() ? "[]" : "]");
   return out.str();
 }
 
@@ -56,7 +58,7 @@ void expect(const Tensor& tensor, const std::string& name, std::initializer_list
     fits = fits && (dim->size < 0 || tensor.size(i) == dim->size);
     ++i;
   }
-  check(fits, name, " has shape ", shape_of(tensor), " but must be ", needed(shape));
+  check(fits, name, " has shape ", list_of(tensor.sizes()), " but must be ", needed(shape));
   i = 0;
   for (Dim* dim : shape) {
     dim->size = tensor.size(i++);
@@ -72,7 +74,8 @@ void expect(const Tensor& tensor, const std::string& name, std::initializer_list
 void expect_contiguous(const Tensor& tensor, const std::string& name,
                        std::initializer_list<ScalarType> types, std::initializer_list<Dim*> shape) {
   expect(tensor, name, types, shape);
-  check(tensor.is_contiguous(), name, " must be contiguous");
+  check(tensor.is_contiguous(), name, " has shape ", list_of(tensor.sizes()), " and strides ",
+        list_of(tensor.strides()), " but must be contiguous");
 }
 
 DType dtype_of(const Tensor& tensor) {

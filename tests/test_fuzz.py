@@ -1,0 +1,139 @@
+"""Random shapes, strides, masks, amounts and garbage: nothing crashes, nothing is lost.
+
+Checked without the reference, so that NaN and inf may stand anywhere. It is also what runs under
+AddressSanitizer and UndefinedBehaviorSanitizer.
+"""
+
+import math
+import random
+
+import pytest
+import torch
+
+import aircache_ext
+from aircache_ext import _checks
+from cases import BF16, FP16, FP32, Inputs, store
+from promises import check_compressed, check_kept, check_totals
+
+GARBAGE = (math.nan, math.inf, -math.inf, 3e38, -3e38, 1e-45, -0.0)
+
+
+class Fuzz:
+    """One random call."""
+
+    def __init__(self, seed: int):
+        self.random = random.Random(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        r = self.random
+        self.layers, self.batch = r.choice([1, 1, 2, 5]), r.choice([1, 1, 2, 4])
+        self.kv_heads, self.group = r.choice([1, 2, 3]), r.choice([1, 2, 3, 7])
+        self.seq = r.choice([1, 2, 7, r.randint(1, 40), r.randint(1, 200), r.randint(1, 600)])
+        self.window = r.choice([1, self.seq, r.randint(1, self.seq)])
+        self.head_dim, self.value_dim = r.randint(1, 140), r.randint(1, 140)
+        self.dtype = r.choice([FP32, FP16, BF16])
+        self.garbage = r.random() < 0.4
+
+    def tensor(self, heads: int, rows: int, dim: int) -> torch.Tensor:
+        r = self.random
+        shape = (self.batch, heads, rows, dim)
+        tensor = torch.randn(shape, generator=self.generator) * r.choice([0.1, 1, 10])
+        if self.garbage:
+            at = torch.rand(shape, generator=self.generator) < r.choice([0.001, 0.1, 1])
+            tensor[at] = torch.tensor(GARBAGE)[
+                torch.randint(len(GARBAGE), (int(at.sum()),), generator=self.generator)
+            ]
+        return store(tensor.to(self.dtype), r.choice(["bhsd", "bshd", "sliced"]))
+
+    def mask(self) -> torch.Tensor:
+        """Noise, a span, all or nothing."""
+        r, shape = self.random, (self.batch, self.seq)
+        kind = r.choice(["noise", "span", "span", "span", "all", "none"])
+        if kind == "noise":
+            return torch.rand(shape, generator=self.generator) < r.random()
+        mask = torch.full(shape, kind == "all")
+        if kind == "span":
+            for row in mask:
+                first = r.randrange(self.seq)
+                row[first : r.randint(first, self.seq)] = True
+        return mask
+
+    def inputs(self) -> Inputs:
+        heads = self.kv_heads
+        keys, values, queries = (
+            [self.tensor(*shape) for _ in range(self.layers)]
+            for shape in (
+                (heads, self.seq, self.head_dim),
+                (heads, self.seq, self.value_dim),
+                (heads * self.group, self.window, self.head_dim),
+            )
+        )
+        valid = torch.ones(self.batch, self.seq, dtype=torch.bool)
+        if self.random.random() < 0.5:
+            valid = ~self.mask()
+        return Inputs(keys, values, queries, self.mask(), valid)
+
+    def options(self) -> dict:
+        r = self.random
+        options = {
+            "alpha": r.choice([0.0, 0.9, 1.0, r.random()]),
+            "heads": r.choice(_checks.HEADS),
+            "scale": r.choice([None, None, 0.0, -1.0, 1e30, math.nan, r.random()]),
+        }
+        amount = r.choice(["retention", "budget", "row budgets", None])
+        if amount == "retention":
+            options["retention"] = r.choice([1.0, 1e-9, r.uniform(0.001, 1)])
+        elif amount == "budget":
+            options["budget"] = r.choice([1, r.randint(1, self.seq + 3), 2**40])
+        elif amount == "row budgets":
+            low, high = r.choice([(-5, 5), (1, 300), (-(2**62), 2**62)])
+            options["budget"] = torch.randint(low, high, (self.batch,), generator=self.generator)
+        return options
+
+    def capacity(self):
+        r = self.random
+        largest = r.choice([3, self.seq, 2 * self.seq + 5])
+        per_layer = [r.randint(1, largest) for _ in range(self.layers)]
+        return r.choice([None, per_layer[0], per_layer, tuple(per_layer)])
+
+
+def check_call(seed: int) -> None:
+    fuzz = Fuzz(seed)
+    x, options, capacity = fuzz.inputs(), fuzz.options(), fuzz.capacity()
+    mode = fuzz.random.choice(_checks.BUDGET_MODES)
+    kept = aircache_ext.compress_layers(
+        *x.cache, **x.masks, **options, capacity=capacity, budget_mode=mode
+    )
+    check_totals(
+        x, torch.stack([layer.counts for layer in kept]), {**options, "capacity": capacity}
+    )
+    for layer, ours in enumerate(kept):
+        check_compressed(x, layer, ours)
+        if capacity is None:
+            assert ours.indices.shape[2] == int(ours.counts.max())
+
+    k, v = x.keys[0].clone(), x.values[0].clone()
+    indices, counts = aircache_ext.compress_(k, v, x.queries[0], **x.masks, **options)
+    check_totals(x, counts[None], options)
+    check_kept(x, 0, k, v, indices, counts)
+
+
+def check_calls(seeds: range) -> None:
+    for seed in seeds:
+        check_call(seed)
+
+
+# 200 calls each time, 2,000 in the full tier, the same ones every time.
+@pytest.mark.parametrize("block", range(4))
+def test_fuzz(block):
+    check_calls(range(50 * block, 50 * (block + 1)))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("block", range(4, 40))
+def test_fuzz_more(block):
+    check_calls(range(50 * block, 50 * (block + 1)))
+
+
+def test_fuzz_on_two_threads(threads):
+    threads(2)
+    check_calls(range(20))

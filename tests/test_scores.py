@@ -1,0 +1,181 @@
+"""instruction_attention, elite_window and window_scores against the fp64 reference."""
+
+import pytest
+import torch
+
+import plain_torch
+from aircache_ext import ops, reference
+from cases import BASE, FULL_GRID, GRID, PROMPTS, Case, tokens
+
+HEADS = ("shared", "per_kv_head")
+
+
+def check_attention(case: Case, backend, scale=None) -> None:
+    x = case.inputs()
+    y = x.to(backend.device)
+    ours = ops.instruction_attention(y.queries, y.keys, scale=scale, **y.masks).cpu()
+    exact = reference.instruction_attention(x.queries, x.keys, scale=scale, **x.masks)
+    plain = [
+        plain_torch.instruction_attention(q, k, scale=scale, **x.masks)
+        for q, k in zip(x.queries, x.keys, strict=True)
+    ]
+    assert ours.dtype == torch.float32
+    plain_torch.assert_as_good(ours, exact, torch.stack(plain))
+    assert not ours[exact == 0].any()  # nothing at all outside the instruction
+
+
+def check_scores(case: Case, backend, heads="shared", scale=None, alpha=0.5) -> None:
+    x = case.inputs()
+    y = x.to(backend.device)
+    attention = reference.instruction_attention(x.queries, x.keys, scale=scale, **x.masks)
+    elite = reference.elite_window(attention, alpha=alpha, **x.masks)
+    options = {"heads": heads, "scale": scale}
+    ours = ops.window_scores(y.queries, y.keys, elite.to(backend.device), **options, **y.masks)
+    exact = reference.window_scores(x.queries, x.keys, elite, **options, **x.masks)
+    plain = [
+        plain_torch.window_scores(*layer, **options, **x.masks)
+        for layer in zip(x.queries, x.keys, elite, strict=True)
+    ]
+    assert ours.dtype == torch.float32
+    plain_torch.assert_as_good(ours.cpu(), exact, torch.stack(plain))
+    assert not ours.cpu()[exact == 0].any()  # nothing at all outside the visual tokens
+
+
+@pytest.mark.parametrize("case", GRID, ids=lambda case: case.id)
+def test_instruction_attention(case, backend, isa):
+    check_attention(case, backend)
+
+
+@pytest.mark.parametrize("case", GRID, ids=lambda case: case.id)
+@pytest.mark.parametrize("heads", HEADS)
+def test_window_scores(case, heads, backend, isa):
+    check_scores(case, backend, heads)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_the_full_grid(prompt, backend, isa):
+    for case in FULL_GRID:
+        if case.prompt == prompt:
+            check_attention(case, backend)
+            check_scores(case, backend, HEADS[case.group % 2])
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.01, 1.0, -0.3])
+def test_a_given_scale(scale, backend, isa):
+    check_attention(BASE, backend, scale)
+    check_scores(BASE, backend, scale=scale)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.9, 1.0])
+def test_elite_sets_of_every_size(alpha, backend, isa):
+    for prompt in PROMPTS:
+        check_scores(Case(prompt=prompt, window=23), backend, alpha=alpha)
+
+
+def test_logits_far_apart(backend, isa):
+    """Exponentials that underflow in fp32 are zeros, not noise."""
+    check_attention(BASE, backend, scale=4.0)
+    check_scores(BASE, backend, scale=4.0)
+
+
+def test_a_long_prompt(backend, isa):
+    """Longer than any block of a kernel, and of no round length."""
+    case = Case(prompt="long", layers=1, group=7, head_dim=128, window=37)
+    PROMPTS["long"] = ("text 7, visual 1999, text 33", "pad 3, text 7, visual 1980, text 49")
+    try:
+        check_attention(case, backend)
+        check_scores(case, backend)
+    finally:
+        del PROMPTS["long"]
+
+
+@pytest.mark.parametrize("garbage", [float("nan"), float("inf")])
+def test_what_is_not_read_does_not_matter(garbage, backend, isa):
+    """Padding and the text outside the window may hold anything, and so may unused queries."""
+    x = Case(prompt="padding everywhere").inputs()
+    visual, valid = x.masks.values()
+    attention = ops.instruction_attention(x.queries, x.keys, **x.masks)
+    elite = ops.elite_window(attention, **x.masks)
+    clean = ops.window_scores(x.queries, x.keys, elite, **x.masks)
+
+    read_keys = (visual & valid).clone()
+    read_keys[:, -BASE.window :] |= reference.instruction_tokens(visual, valid, BASE.window)
+    for key in x.keys:
+        key[~read_keys[:, None].expand(-1, key.shape[1], -1)] = garbage
+    assert torch.equal(ops.instruction_attention(x.queries, x.keys, **x.masks), attention)
+    for query, rows in zip(x.queries, elite, strict=True):
+        query[~rows[:, None].expand(-1, query.shape[1], -1)] = garbage
+    assert torch.equal(ops.window_scores(x.queries, x.keys, elite, **x.masks), clean)
+
+
+def test_valid_may_be_left_out(backend):
+    x = Case(prompt="several images, markers between").inputs().to(backend.device)
+    attention = ops.instruction_attention(x.queries, x.keys, **x.masks)
+    elite = ops.elite_window(attention, **x.masks)
+    scores = ops.window_scores(x.queries, x.keys, elite, **x.masks)
+    visual = x.visual
+    assert torch.equal(ops.instruction_attention(x.queries, x.keys, visual=visual), attention)
+    assert torch.equal(ops.elite_window(attention, visual=visual), elite)
+    assert torch.equal(ops.window_scores(x.queries, x.keys, elite, visual=visual), scores)
+
+
+def test_masks_may_repeat_one_row(backend):
+    """A mask of batch stride 0, as ``mask.expand(B, -1)`` makes it."""
+    x = BASE.inputs().to(backend.device)
+    masks = {name: mask[:1].expand(2, -1) for name, mask in x.masks.items()}
+    assert torch.equal(
+        ops.instruction_attention(x.queries, x.keys, **masks),
+        ops.instruction_attention(x.queries, x.keys, **x.masks),
+    )
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("attention", "alpha", "elite"),
+    [
+        ([0.5, 0.46, 0.44, 0.0], 0.9, [1, 1, 0, 0]),
+        ([0.25, 0.25, 0.25, 0.25], 1.0, [1, 1, 1, 1]),  # every maximum is in
+        ([0.1, 0.4, 0.3, 0.2], 1.0, [0, 1, 0, 0]),
+        ([0.1, 0.4, 0.3, 0.2], 0.75, [0, 1, 1, 0]),
+        ([0.1, 0.4, 0.3, 0.2], 0.0, [1, 1, 1, 1]),  # the whole instruction
+        ([0.0, 1.0, 0.0, 0.0], 0.0, [1, 1, 1, 1]),
+        ([NAN, 0.4, 0.3, NAN], 0.5, [0, 1, 1, 0]),  # NaN is below every number
+        ([NAN, 0.4, 0.0, NAN], 0.0, [0, 1, 1, 0]),
+        ([NAN, NAN, NAN, NAN], 0.9, [0, 0, 0, 1]),  # nothing to go by: the last token
+        ([0.0, 0.0, 0.0, 0.0], 0.9, [1, 1, 1, 1]),
+    ],
+)
+def test_elite_window_by_hand(attention, alpha, elite, backend):
+    visual, valid = tokens("visual 3, text 4")
+    a = torch.tensor([[attention]], device=backend.device)
+    ours = ops.elite_window(a, visual=visual, valid=valid, alpha=alpha)
+    assert ours.dtype == torch.bool
+    assert ours[0, 0].int().tolist() == elite
+
+
+def test_the_threshold_itself_is_in(backend):
+    """``>=``: with alpha = 3/4 and a maximum of 1/2, 3/8 is exact in fp32 and in."""
+    visual, _ = tokens("visual 1, text 3")
+    below = torch.nextafter(torch.tensor(0.375), torch.tensor(0.0)).item()
+    attention = torch.tensor([[[0.5, 0.375, below]]], device=backend.device)
+    assert ops.elite_window(attention, visual=visual, alpha=0.75).tolist() == [[[1, 1, 0]]]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("window", [1, 7, 23])
+def test_elite_window_equals_the_reference(alpha, prompt, window, backend):
+    """Exactly, and whatever stands outside the instruction is not looked at."""
+    visual, valid = tokens(*PROMPTS[prompt])
+    random = torch.Generator().manual_seed(window)
+    shape = (3, len(visual), window)
+    attention = torch.rand(shape, generator=random).mul(20).round().div(20)  # with ties
+    attention[torch.rand(shape, generator=random) < 0.1] = NAN
+    masks = {"visual": visual, "valid": valid}
+    expected = reference.elite_window(attention, alpha=alpha, **masks)
+    on_device = {name: mask.to(backend.device) for name, mask in masks.items()}
+    ours = ops.elite_window(attention.to(backend.device), alpha=alpha, **on_device)
+    assert torch.equal(ours.cpu(), expected)
