@@ -27,8 +27,10 @@ from inputs import Inputs, make_inputs
 PEAK_MEMORY = Path(__file__).with_name("peak_memory.py")
 
 
-def measure(case: Case, dtype: str, seconds: float, names: list[str]) -> dict[str, object]:
-    original = make_inputs(case, DTYPES[dtype])
+def measure(
+    case: Case, dtype: str, seconds: float, names: list[str], elite: int | None
+) -> dict[str, object]:
+    original = make_inputs(case, DTYPES[dtype], elite=elite)
     calls = {name: variants.make(name, case) for name in names}
     agreed, kept = check(original, calls)
 
@@ -144,6 +146,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", action="append", help="rows of cases.csv (default: image)")
     parser.add_argument("--dtype", action="append", choices=DTYPES, help="default: fp32, bf16")
+    parser.add_argument(
+        "--elite",
+        action="append",
+        type=int,
+        help="exactly so many elite tokens a layer, on which the cost depends (default: as drawn)",
+    )
     parser.add_argument("--skip", action="append", default=[], choices=variants.NAMES[1:])
     parser.add_argument("--seconds", type=float, default=20, help="per case and dtype")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -155,10 +163,11 @@ def main() -> None:
     results = []
     for name in args.case or ["image"]:
         for dtype in args.dtype or ["fp32", "bf16"]:
-            torch._dynamo.reset()
             names = [n for n in variants.names_for(DTYPES[dtype]) if n not in args.skip]
-            results.append(measure(read_cases()[name], dtype, args.seconds, names))
-            print_table(results[-1])
+            for elite in args.elite or [None]:
+                torch._dynamo.reset()
+                results.append(measure(read_cases()[name], dtype, args.seconds, names, elite))
+                print_table(results[-1])
     if args.json:
         args.json.write_text(json.dumps(report | {"results": results}, indent=1) + "\n")
 

@@ -220,10 +220,48 @@ def test_in_place_refuses_one_tensor_for_both():
     refused(aircache_ext.compress_, args, ValueError, "v", "k", "memory of its own")
 
 
-def test_in_place_refuses_keys_and_values_in_the_same_memory():
-    args = arguments()
-    args["v"] = args["k"].view_as(args["k"])
-    refused(aircache_ext.compress_, args, ValueError, "v", "same memory", "k")
+@pytest.mark.parametrize(
+    "views",
+    [
+        lambda t: (t, t.view_as(t)),
+        lambda t: (t[:, :, :40], t[:, :, 39:]),
+        lambda t: (t[:, :, 39:], t[:, :, :40]),
+        lambda t: (t[..., :33], t[..., 32:]),
+    ],
+)
+def test_in_place_refuses_keys_and_values_that_share_memory(views):
+    key, value = views(arguments()["k"])
+    indices, counts = [torch.arange(3).expand(BATCH, 1, 3).contiguous()], torch.full((1, BATCH), 3)
+    args = {"keys": [key], "values": [value], "indices": indices, "counts": counts.int()}
+    refused(ops.compact_kv_, args, ValueError, "value[0]", "shares memory", "key[0]", "of its own")
+
+
+def test_sharing_is_found_exactly():
+    """Against sets of elements: random views of one buffer, of the same strides."""
+    random = torch.Generator().manual_seed(0)
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (), generator=random))
+
+    elements, buffer = torch.arange(500), torch.zeros(500)
+    shared = 0
+    for _ in range(500):
+        sizes = [draw(1, 3) for _ in range(4)]
+        strides, span = [0, 0, 0, 1], sizes[3] + draw(0, 2)
+        for axis in torch.randperm(3, generator=random).tolist():
+            strides[axis], span = span, span * sizes[axis] + draw(0, 3)
+        views = [(sizes, strides, draw(0, 60)) for _ in range(2)]
+        first, second = (set(elements.as_strided(*view).flatten().tolist()) for view in views)
+        key, value = (buffer.as_strided(*view) for view in views)
+        kept = [torch.arange(sizes[2]).expand(sizes[0], 1, -1).contiguous()]
+        counts = torch.full((1, sizes[0]), sizes[2], dtype=torch.int32)
+        if first & second:
+            shared += 1
+            with pytest.raises(ValueError, match="shares memory"):
+                ops.compact_kv_([key], [value], kept, counts)
+        else:
+            ops.compact_kv_([key], [value], kept, counts)
+    assert 50 < shared < 450
 
 
 def test_in_place_accepts_memory_that_does_not_overlap():

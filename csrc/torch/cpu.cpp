@@ -10,6 +10,7 @@
 
 #include "aircache/aircache.h"
 #include "common/budget_mode.h"
+#include "torch/memory_overlap.h"
 #include "torch/tensor_spec.h"
 
 namespace aircache::torch_ops {
@@ -343,9 +344,8 @@ void compact_kv_(const Tensors& key, const Tensors& value, const Tensors& indice
                  const Tensor& counts) {
   Kept<CompactKvParams> op(key, value, indices, counts);
   for (size_t l = 0; l < key.size(); ++l) {
-    check(key[l].numel() == 0 || key[l].const_data_ptr() != value[l].const_data_ptr(),
-          of_layer("value", l), " is the same memory as ", of_layer("key", l),
-          " but both are compacted in place");
+    check(!share_elements(key[l], value[l]), of_layer("value", l), " shares memory with ",
+          of_layer("key", l), " but needs memory of its own: both are compacted in place");
   }
   const auto keys = views<MutableHeads>(key);
   const auto values = views<MutableHeads>(value);
