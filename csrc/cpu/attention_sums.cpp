@@ -1,6 +1,6 @@
 // See attention_sums.h. Compiled once per instruction set, with AIRCACHE_ISA naming it.
 //
-// Bytes: every key once per block of 8 rows. Operations: rows * keys * (2 dim + an exponential).
+// Bytes: every key once per block of 16 rows. Operations: rows * keys * (2 dim + an exponential).
 //
 // Schedule, per block of rows:
 //   1. logits[r][j] by blocks of 3 rows x 4 keys: 12 accumulators along dim, 7 loads for 12
