@@ -4,9 +4,8 @@
 //
 // Schedule, per block of rows:
 //   1. logits[r][j] by blocks of 3 rows x 4 keys: 12 accumulators along dim, 7 loads for 12
-//      multiply-adds, so the block is bound by the multiply-adds, and all 16 registers of AVX2 are
-// in
-//      use. 16-bit keys widen in registers.
+//      multiply-adds, so the block is bound by the multiply-adds, and uses all 16 registers of
+//      AVX2. 16-bit keys widen in registers.
 //   2. per row: maximum, exponentials in place, their sum (in double across chunks).
 //   3. sums[i] += exponential / row sum, over the block's rows.
 #include "cpu/attention_sums.h"

@@ -11,8 +11,7 @@
 STABLE_TORCH_LIBRARY(aircache, m) {
   // How the last instruction token attends to the instruction (paper, Eq. 4).
   //   query [L] x [B, Hq, W, D], key [L] x [B, Hkv, S, D] -> attention [L, B, W] fp32, 0 outside
-  // the
-  //   instruction.
+  //   the instruction.
   m.def(
       "instruction_attention(Tensor[] query, Tensor[] key, Tensor visual, Tensor? valid, "
       "float scale) -> Tensor");

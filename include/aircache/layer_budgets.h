@@ -9,8 +9,7 @@
 //   targets  x_l = clamp(t * w_l, kMinKeep, cap_l) with the one t that makes them sum to total;
 //            when every layer with w_l > 0 is at its cap, the rest is shared equally by the others
 //   integers x_l rounded to a multiple of 2^-20, floored; the largest fractions below the cap get
-// one
-//            each, ties to the lower layer, until the budgets sum to total exactly
+//            one each, ties to the lower layer, until the budgets sum to total exactly
 //
 // cap_l is n_visual, or what a capacity leaves beside the text: min(n_visual, capacity_l - n_text),
 // but never below kMinKeep. A row without visual tokens gets 0; a row without instruction tokens in
