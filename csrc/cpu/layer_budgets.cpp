@@ -24,37 +24,48 @@ Doubles normalised(Doubles values) {
   return values;
 }
 
-Doubles weights(const RowBudgetsParams& p) {
-  const size_t layers = static_cast<size_t>(p.layers);
-  Doubles strength(layers);
-  Doubles skewness(layers);
-  Doubles pyramid(layers);
-  for (size_t l = 0; l < layers; ++l) {
-    const int64_t at = static_cast<int64_t>(l) * p.stride;
-    strength[l] = p.strength[at];
-    skewness[l] = p.skewness[at] < 0 ? 0 : p.skewness[at];  // NaN stays and makes the sum NaN
-    const double depth =
-        layers == 1 ? 0.5 : static_cast<double>(l) / static_cast<double>(p.layers - 1);
-    pyramid[l] = (1.95 - 1.9 * depth) / static_cast<double>(layers);
+// One number per layer.
+template <class Function>
+Doubles for_layers(int64_t layers, const Function& function) {
+  Doubles values;
+  for (int64_t l = 0; l < layers; ++l) {
+    values.push_back(function(l));
   }
+  return values;
+}
+
+Doubles weights(const RowBudgetsParams& p) {
+  const double layers = static_cast<double>(p.layers);
+  const auto strength = [&] {
+    return normalised(for_layers(p.layers, [&](int64_t l) { return p.strength[l * p.stride]; }));
+  };
+  const auto skewness = [&] {
+    return normalised(for_layers(p.layers, [&](int64_t l) {
+      const double k = p.skewness[l * p.stride];
+      return k < 0 ? 0 : k;  // NaN stays and makes the sum NaN
+    }));
+  };
   switch (p.mode) {
     case BudgetMode::kStrength:
-      return normalised(std::move(strength));
+      return strength();
     case BudgetMode::kSkewness:
-      return normalised(std::move(skewness));
+      return skewness();
     case BudgetMode::kUniform:
-      return Doubles(layers, 1.0 / static_cast<double>(layers));
+      return Doubles(static_cast<size_t>(p.layers), 1 / layers);
     case BudgetMode::kPyramid:
-      return pyramid;
+      return for_layers(p.layers, [&](int64_t l) {
+        const double depth = p.layers == 1 ? 0.5 : static_cast<double>(l) / (layers - 1);
+        return (1.95 - 1.9 * depth) / layers;
+      });
     case BudgetMode::kStrengthSkewness:
       break;
   }
-  strength = normalised(std::move(strength));
-  skewness = normalised(std::move(skewness));
-  for (size_t l = 0; l < layers; ++l) {
-    strength[l] = (strength[l] + skewness[l]) / 2;
-  }
-  return strength;
+  const Doubles s = strength();
+  const Doubles k = skewness();
+  return for_layers(p.layers, [&](int64_t l) {
+    const size_t at = static_cast<size_t>(l);
+    return (s[at] + k[at]) / 2;
+  });
 }
 
 double clamped(double target, int64_t cap) {
@@ -89,25 +100,20 @@ void fill(const std::vector<size_t>& members, const Doubles& weights, const int6
                                           [&](double t) { return sum_at(t) <= total; });
   const double bend = after == bends.begin() ? bends.front() : *(after - 1);
 
+  std::vector<size_t> growing;  // from the bend on; the others are settled
   double left = total;
-  double growing = 0;  // the weight of the layers that grow from the bend on
+  double weight = 0;
   for (const size_t l : members) {
-    if (reaches_cap(l) <= bend) {
-      left -= static_cast<double>(caps[l]);
-    } else if (leaves_minimum(l) > bend) {
-      left -= static_cast<double>(kMinKeep);
+    if (leaves_minimum(l) <= bend && bend < reaches_cap(l)) {
+      growing.push_back(l);
+      weight += weights[l];
     } else {
-      growing += weights[l];
+      targets[l] = static_cast<double>(reaches_cap(l) <= bend ? caps[l] : kMinKeep);
+      left -= targets[l];
     }
   }
-  for (const size_t l : members) {
-    if (reaches_cap(l) <= bend) {
-      targets[l] = static_cast<double>(caps[l]);
-    } else if (leaves_minimum(l) > bend) {
-      targets[l] = static_cast<double>(kMinKeep);
-    } else {
-      targets[l] = clamped(left * (weights[l] / growing), caps[l]);
-    }
+  for (const size_t l : growing) {
+    targets[l] = clamped(left * (weights[l] / weight), caps[l]);
   }
 }
 
@@ -183,17 +189,13 @@ void layer_budgets(const LayerBudgetsParams& p) {
         " but must be in (0, 1]");
 
   const size_t layers = static_cast<size_t>(p.layers);
-  std::vector<int64_t> positions(static_cast<size_t>(p.seq));
+  std::vector<int64_t> instruction(static_cast<size_t>(p.window));
   std::vector<int64_t> caps(layers);
   std::vector<int64_t> budgets(layers);
   for (int64_t batch = 0; batch < p.batch; ++batch) {
-    const int64_t n_visual = visual_positions(p.masks, batch, p.seq, positions.data());
+    const auto [n_visual, n_text] = token_counts(p.masks, batch, p.seq);
     const int64_t n_instruction =
-        instruction_positions(p.masks, batch, p.seq, p.window, positions.data());
-    int64_t n_text = 0;
-    for (int64_t i = 0; i < p.seq; ++i) {
-      n_text += p.masks.is_text(batch, i);
-    }
+        instruction_positions(p.masks, batch, p.seq, p.window, instruction.data());
     for (size_t l = 0; l < layers; ++l) {
       const int64_t room = p.capacity == nullptr ? n_visual : p.capacity[l] - n_text;
       caps[l] = std::max(std::min(n_visual, room), kMinKeep);

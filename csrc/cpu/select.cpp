@@ -10,6 +10,7 @@
 
 #include "common/check_sizes.h"
 #include "common/workspace.h"
+#include "cpu/token_positions.h"
 
 namespace aircache::cpu {
 namespace {
@@ -105,12 +106,7 @@ void select(const SelectParams& p, const Parallel& parallel) {
 void select_largest_counts(const SelectCountsParams& p) {
   std::fill_n(p.largest, p.layers, int64_t{0});
   for (int64_t batch = 0; batch < p.batch; ++batch) {
-    int64_t n_text = 0;
-    int64_t n_visual = 0;
-    for (int64_t i = 0; i < p.seq; ++i) {
-      n_text += p.masks.is_text(batch, i);
-      n_visual += p.masks.is_visual(batch, i);
-    }
+    const auto [n_visual, n_text] = token_counts(p.masks, batch, p.seq);
     for (int64_t layer = 0; layer < p.layers; ++layer) {
       const int64_t budget = std::clamp<int64_t>(p.budgets[layer * p.batch + batch], 0, n_visual);
       p.largest[layer] = std::max(p.largest[layer], n_text + budget);

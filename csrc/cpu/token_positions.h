@@ -1,12 +1,25 @@
-// The two sets of positions that the method speaks of, as ascending lists.
+// The sets of positions that the method speaks of: as ascending lists, and their sizes.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 #include "aircache/types.h"
 
 namespace aircache::cpu {
+
+struct TokenCounts {
+  int64_t visual;
+  int64_t text;
+};
+
+inline TokenCounts token_counts(const TokenMasks& masks, int64_t batch, int64_t seq) {
+  TokenCounts counts = {0, 0};
+  for (int64_t i = 0; i < seq; ++i) {
+    counts.visual += masks.is_visual(batch, i);
+    counts.text += masks.is_text(batch, i);
+  }
+  return counts;
+}
 
 /// V of a batch row: visual and valid. `out` has room for `seq`; returns how many there are.
 inline int64_t visual_positions(const TokenMasks& masks, int64_t batch, int64_t seq, int64_t* out) {
