@@ -32,11 +32,14 @@ struct AttentionSums {
 /// and 4k keys' logits fit a core's second-level cache; 8 rows were 15 % slower, 32 no faster.
 inline constexpr int64_t kRowBlock = 16;
 
+/// Keys whose logits are computed together.
+inline constexpr int64_t kKeyBlock = 4;
+
 /// The longest vector of any instruction set, in floats; rows of scratch are padded to it.
 inline constexpr int64_t kLaneStep = 16;
 
 constexpr int64_t attention_sums_scratch(int64_t keys, int64_t dim) {
-  return kRowBlock * (round_up(keys, kLaneStep) + round_up(dim, kLaneStep));
+  return kRowBlock * round_up(keys, kLaneStep) + (kRowBlock + kKeyBlock) * round_up(dim, kLaneStep);
 }
 
 /// Runs on the instruction set in use (aircache/cpu_isa.h).

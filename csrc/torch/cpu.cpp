@@ -57,10 +57,6 @@ std::vector<View> views(const Tensors& tensors) {
   return result;
 }
 
-std::string of_layer(const char* name, size_t layer) {
-  return std::string(name) + "[" + std::to_string(layer) + "]";
-}
-
 // [batch, heads, rows, dim] of every layer, all of one element type.
 void expect_layers(const Tensors& tensors, const char* name, ScalarType type, Dim& layers,
                    std::initializer_list<Dim*> shape) {
@@ -70,7 +66,7 @@ void expect_layers(const Tensors& tensors, const char* name, ScalarType type, Di
         layers.size, ", one per layer");
   layers.size = count;
   for (size_t l = 0; l < tensors.size(); ++l) {
-    expect(tensors[l], of_layer(name, l), {type}, shape);
+    expect(tensors[l], TensorName(name, l), {type}, shape);
   }
 }
 
@@ -300,7 +296,7 @@ struct Kept {
           " tensors but needs ", layers.size, ", one per layer");
     for (size_t l = 0; l < indices.size(); ++l) {
       Dim slots{"slots"};
-      expect_contiguous(indices[l], of_layer("indices", l), {ScalarType::Long},
+      expect_contiguous(indices[l], TensorName("indices", l), {ScalarType::Long},
                         {&batch, &index_heads, &slots});
       kept.push_back({indices[l].const_data_ptr<int64_t>(),
                       counts.const_data_ptr<int32_t>() + static_cast<int64_t>(l) * batch, slots});
@@ -344,8 +340,8 @@ void compact_kv_(const Tensors& key, const Tensors& value, const Tensors& indice
                  const Tensor& counts) {
   Kept<CompactKvParams> op(key, value, indices, counts);
   for (size_t l = 0; l < key.size(); ++l) {
-    check(!share_elements(key[l], value[l]), of_layer("value", l), " shares memory with ",
-          of_layer("key", l), " but needs memory of its own: both are compacted in place");
+    check(!share_elements(key[l], value[l]), TensorName("value", l), " shares memory with ",
+          TensorName("key", l), " but needs memory of its own: both are compacted in place");
   }
   const auto keys = views<MutableHeads>(key);
   const auto values = views<MutableHeads>(value);

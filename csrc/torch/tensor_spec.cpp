@@ -1,45 +1,55 @@
 #include "torch/tensor_spec.h"
 
 #include <algorithm>
-#include <sstream>
+#include <string>
 
 #include "aircache/error.h"
 
 namespace aircache::torch_ops {
 namespace {
 
-template <class Numbers>
-std::string list_of(const Numbers& numbers) {
-  std::ostringstream out;
-  const char* separator = "[";
-  for (const int64_t number : numbers) {
+// The parts of a message that take work to write: written when the message is.
+struct Numbers {
+  torch::headeronly::IntHeaderOnlyArrayRef values;
+};
+
+std::ostream& operator<<(std::ostream& out, const Numbers& numbers) {
+  out << "[";
+  const char* separator = "";
+  for (const int64_t number : numbers.values) {
     out << separator << number;
     separator = ", ";
   }
-  out << (numbers.empty() ? "[]" : "]");
-  return out.str();
+  return out << "]";
 }
 
-std::string needed(std::initializer_list<Dim*> shape) {
-  std::ostringstream out;
+struct Shape {
+  std::initializer_list<Dim*> dims;
+};
+
+std::ostream& operator<<(std::ostream& out, const Shape& shape) {
   out << "[";
   const char* separator = "";
-  for (const Dim* dim : shape) {
+  for (const Dim* dim : shape.dims) {
     out << separator << dim->name;
     if (dim->size >= 0) {
       out << "=" << dim->size;
     }
     separator = ", ";
   }
-  out << "]";
-  return out.str();
+  return out << "]";
 }
 
 const char* type_name(ScalarType type) { return torch::headeronly::toString(type); }
 
 }  // namespace
 
-void expect(const Tensor& tensor, const std::string& name, std::initializer_list<ScalarType> types,
+std::ostream& operator<<(std::ostream& out, const TensorName& tensor) {
+  out << tensor.name;
+  return tensor.layer < 0 ? out : out << "[" << tensor.layer << "]";
+}
+
+void expect(const Tensor& tensor, TensorName name, std::initializer_list<ScalarType> types,
             std::initializer_list<Dim*> shape) {
   check(tensor.is_cpu(), name, " is on another device but must be on the CPU, like the rest");
 
@@ -58,7 +68,7 @@ void expect(const Tensor& tensor, const std::string& name, std::initializer_list
     fits = fits && (dim->size < 0 || tensor.size(i) == dim->size);
     ++i;
   }
-  check(fits, name, " has shape ", list_of(tensor.sizes()), " but must be ", needed(shape));
+  check(fits, name, " has shape ", Numbers{tensor.sizes()}, " but must be ", Shape{shape});
   i = 0;
   for (Dim* dim : shape) {
     dim->size = tensor.size(i++);
@@ -71,11 +81,11 @@ void expect(const Tensor& tensor, const std::string& name, std::initializer_list
   }
 }
 
-void expect_contiguous(const Tensor& tensor, const std::string& name,
+void expect_contiguous(const Tensor& tensor, TensorName name,
                        std::initializer_list<ScalarType> types, std::initializer_list<Dim*> shape) {
   expect(tensor, name, types, shape);
-  check(tensor.is_contiguous(), name, " has shape ", list_of(tensor.sizes()), " and strides ",
-        list_of(tensor.strides()), " but must be contiguous");
+  check(tensor.is_contiguous(), name, " has shape ", Numbers{tensor.sizes()}, " and strides ",
+        Numbers{tensor.strides()}, " but must be contiguous");
 }
 
 DType dtype_of(const Tensor& tensor) {

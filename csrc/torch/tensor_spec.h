@@ -12,7 +12,7 @@
 
 #include <cstdint>
 #include <initializer_list>
-#include <string>
+#include <ostream>
 
 #include "aircache/types.h"
 
@@ -28,17 +28,29 @@ struct Dim {
   operator int64_t() const { return size; }
 };
 
+/// What messages call a tensor: "name", or "name[layer]". Put together only where one is needed.
+struct TensorName {
+  const char* name;
+  int64_t layer = -1;
+
+  TensorName(const char* tensor) : name(tensor) {}
+  TensorName(const char* list, size_t position)
+      : name(list), layer(static_cast<int64_t>(position)) {}
+};
+
+std::ostream& operator<<(std::ostream& out, const TensorName& tensor);
+
 /// The element types of queries, keys and values.
 inline constexpr std::initializer_list<ScalarType> kCacheTypes = {
     ScalarType::Float, ScalarType::Half, ScalarType::BFloat16};
 
 /// Throws aircache::Error unless the tensor lies on the CPU and has one of the types and this
 /// shape.
-void expect(const Tensor& tensor, const std::string& name, std::initializer_list<ScalarType> types,
+void expect(const Tensor& tensor, TensorName name, std::initializer_list<ScalarType> types,
             std::initializer_list<Dim*> shape);
 
 /// The same, and that it is contiguous.
-void expect_contiguous(const Tensor& tensor, const std::string& name,
+void expect_contiguous(const Tensor& tensor, TensorName name,
                        std::initializer_list<ScalarType> types, std::initializer_list<Dim*> shape);
 
 DType dtype_of(const Tensor& tensor);
