@@ -12,10 +12,14 @@ BIN := $(VENV)/bin
 # build, cmake, ctest and ninja are the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-export CMAKE_ARGS ?= -DAIRCACHE_BUILD_TESTS=ON -DAIRCACHE_WERROR=$(if $(CI),ON,OFF)
+# One GPU architecture is enough for the tests; the package's own choice stands in CMakeLists.txt.
+export CMAKE_ARGS ?= -DAIRCACHE_BUILD_TESTS=ON -DAIRCACHE_WERROR=$(if $(CI),ON,OFF) \
+	-DCMAKE_CUDA_ARCHITECTURES=90
 
-CPP := $(shell find include csrc tests bench -name '*.h' -o -name '*.cpp' 2>/dev/null)
-SOURCES := $(filter include/% csrc/% tests/cpp/%,$(CPP)) $(wildcard cmake/* tests/cpp/*) \
+CPP := $(shell find include csrc tests bench -name '*.h' -o -name '*.cpp' -o -name '*.cu' \
+	-o -name '*.cuh' 2>/dev/null)
+CMAKE_LISTS := $(shell find tests -name CMakeLists.txt)
+SOURCES := $(filter include/% csrc/% tests/%,$(CPP)) $(CMAKE_LISTS) $(wildcard cmake/* tests/cpp/*) \
 	CMakeLists.txt setup.py pyproject.toml
 
 # $(call step,name,commands): run them and say how long they took. Part them with `;`, which stops
@@ -64,7 +68,7 @@ test: $(VENV)/built ## The tests that every change must pass
 .PHONY: test-all
 test-all: $(VENV)/built ## All tests: also the long ones, sanitizers, the wheel, another processor
 	$(call step,all tests,$(BIN)/python -m pytest --durations=10)
-	@$(MAKE) --no-print-directory sanitize aarch64
+	@$(MAKE) --no-print-directory simt sanitize aarch64
 
 .PHONY: lint
 lint: $(LINT)/installed ## Formatting, style and types
@@ -79,7 +83,8 @@ format: $(LINT)/installed ## Format all sources
 
 .PHONY: bench
 bench: $(VENV)/built ## Microbenchmarks in C++, then the whole against plain torch
-	cmake -S . -B build/bench -G Ninja -DAIRCACHE_CORE_ONLY=ON -DAIRCACHE_BUILD_BENCH=ON
+	cmake -S . -B build/bench -G Ninja -DAIRCACHE_CORE_ONLY=ON -DAIRCACHE_CUDA=OFF \
+	  -DAIRCACHE_BUILD_BENCH=ON
 	cmake --build build/bench
 	$(call step,microbenchmarks,build/bench/bench/cpp/aircache_bench)
 	$(call step,against torch,$(BIN)/python bench/compare_torch.py)
@@ -88,28 +93,40 @@ bench: $(VENV)/built ## Microbenchmarks in C++, then the whole against plain tor
 wheel: $(VENV)/installed ## Wheel and sdist into dist/
 	$(call step,wheel,CMAKE_ARGS= $(BIN)/python -m build --no-isolation)
 
+# `make test` gives every test one of the orders; here each gets all of them.
+.PHONY: simt
+simt: $(VENV)/built ## The CUDA kernels in the CPU executor, in every order of threads
+	$(call step,orders of threads,for order in forward reverse random:1 random:2; do \
+	  AIRCACHE_SIMT_ORDER=$$order $(BIN)/python -m pytest -q -k simt -m "not full"; done)
+
 # The sanitizers' runtime has to come first in the process, and Python's and torch's own leaks are
 # not ours to report. A finding ends the process: only an uncaptured one is seen.
 SANITIZED := build/sanitize/package
+# $(call sanitized,pytest's arguments)
+sanitized = PYTHONPATH=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 \
+	  AIRCACHE_SIMT_LIBRARY=build/sanitize/tests/simt/ops/libaircache_simt.so \
+	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	  $(BIN)/python -m pytest --capture=no -q $(1)
+SIMT_TESTS := $(addprefix tests/test_,budgets.py gather.py moments.py scores.py select.py)
 .PHONY: sanitize
-sanitize: $(VENV)/installed ## Fuzz the ops under AddressSanitizer and UBSan
-	cmake -S . -B build/sanitize -G Ninja -DAIRCACHE_SANITIZE=ON \
-	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
+sanitize: $(VENV)/installed ## The ops fuzzed, the CUDA kernels executed, under sanitizers
+	cmake -S . -B build/sanitize -G Ninja -DAIRCACHE_SANITIZE=ON -DAIRCACHE_CUDA=OFF \
+	  -DAIRCACHE_BUILD_TESTS=ON -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
 	cmake --build build/sanitize
 	rm -rf $(SANITIZED)
 	cp -r python $(SANITIZED)
 	rm -f $(SANITIZED)/aircache_ext/*.so
 	cmake --install build/sanitize --component python --prefix $(SANITIZED)/aircache_ext
-	$(call step,fuzz under sanitizers,PYTHONPATH=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 \
-	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
-	  $(BIN)/python -m pytest --capture=no tests/test_fuzz.py)
+	$(call step,fuzz under sanitizers,$(call sanitized,tests/test_fuzz.py))
+	$(call step,CUDA kernels under sanitizers,$(call sanitized,-k simt -m "not full" $(SIMT_TESTS)))
 
 .PHONY: aarch64
 aarch64: $(VENV)/installed ## Cross-compile the kernels for aarch64; run their tests where qemu is
 ifeq ($(shell command -v aarch64-linux-gnu-g++),)
 	@echo "aarch64: skipped, there is no aarch64-linux-gnu-g++"
 else
-	cmake -S . -B build/aarch64 -G Ninja -DAIRCACHE_CORE_ONLY=ON -DAIRCACHE_BUILD_TESTS=ON \
+	cmake -S . -B build/aarch64 -G Ninja -DAIRCACHE_CORE_ONLY=ON -DAIRCACHE_CUDA=OFF \
+	  -DAIRCACHE_BUILD_TESTS=ON \
 	  -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
 	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
 	  -DCMAKE_CROSSCOMPILING_EMULATOR="qemu-aarch64;-L;/usr/aarch64-linux-gnu"

@@ -1,12 +1,18 @@
 """What every test shares: the backends, the instruction sets, and how long the tests may take."""
 
+import ctypes
+import os
+import sysconfig
+import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
 
 import aircache_ext
+from aircache_ext import ops
 
 hypothesis.settings.register_profile(
     "ci", max_examples=40, deadline=None, derandomize=True, database=None
@@ -19,6 +25,15 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("ci" if reduced else "full")
 
 
+BUILD = Path(__file__).parents[1] / "build" / sysconfig.get_config_var("SOABI")
+# The CUDA kernels as ops on CPU tensors, run by the executor of tests/simt.
+SIMT_LIBRARY = Path(
+    os.environ.get(
+        "AIRCACHE_SIMT_LIBRARY", BUILD / "tests" / "simt" / "ops" / "libaircache_simt.so"
+    )
+).absolute()
+
+
 @dataclass(frozen=True)
 class Backend:
     """Where the ops run. Inputs are made on the CPU, the same for all, and moved here."""
@@ -27,12 +42,38 @@ class Backend:
     device: torch.device
 
 
-BACKENDS = [Backend("cpu", torch.device("cpu"))]
+CPU = Backend("cpu", torch.device("cpu"))
+SIMT = Backend("simt", torch.device("cpu"))
+CUDA = Backend("cuda", torch.device("cuda"))
+BACKENDS = [CPU]
+SIMT_ORDERS = ("forward", "reverse", "random:1")  # of the threads of a block
+if SIMT_LIBRARY.exists():
+    torch.ops.load_library(SIMT_LIBRARY)
+    BACKENDS.append(SIMT)
+if torch.cuda.is_available():
+    BACKENDS.append(CUDA)
 
 
 @pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
-def backend(request: pytest.FixtureRequest) -> Backend:
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """Tests on ``simt`` take turns with the orders; AIRCACHE_SIMT_ORDER is one for all of them."""
+    if request.param is SIMT:
+        monkeypatch.setattr(ops, "_ops", torch.ops.aircache_simt)
+        turn = SIMT_ORDERS[zlib.crc32(request.node.name.encode()) % len(SIMT_ORDERS)]
+        order = os.environ.get("AIRCACHE_SIMT_ORDER", turn)
+        ctypes.CDLL(str(SIMT_LIBRARY)).simt_set_order(order.encode())
     return request.param
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Instruction sets are the CPU's: other backends run with the first alone."""
+
+    def wanted(item: pytest.Item) -> bool:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        first = aircache_ext._C.cpu_isas()[0]
+        return params.get("backend", CPU) is CPU or params.get("isa", first) == first
+
+    items[:] = [item for item in items if wanted(item)]
 
 
 @pytest.fixture(params=aircache_ext._C.cpu_isas())

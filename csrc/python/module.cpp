@@ -29,7 +29,9 @@ py::dict build_info() {
   info["build_type"] = AIRCACHE_BUILD_TYPE;
   info["compiler"] = AIRCACHE_COMPILER;
   info["torch_target"] = AIRCACHE_TORCH_TARGET;
-  info["cuda"] = false;
+  const py::object architectures = py::str(AIRCACHE_CUDA_ARCHITECTURES).attr("split")();
+  info["cuda"] = py::len(architectures) > 0;
+  info["cuda_architectures"] = architectures;
   info["cpu_isas_built"] = py::str(AIRCACHE_ISAS).attr("split")();
   info["cpu_isa"] = aircache::cpu::to_string(aircache::cpu::isa());
   return info;

@@ -8,7 +8,13 @@
 // No output aliases an input. Nothing synchronises with the host but `select` without a capacity.
 #include <torch/csrc/stable/library.h>
 
-STABLE_TORCH_LIBRARY(aircache, m) {
+// The tests' executor (tests/simt) has the same ops under another name.
+#ifndef AIRCACHE_NAMESPACE
+#define AIRCACHE_NAMESPACE aircache
+#endif
+#define AIRCACHE_LIBRARY(name, m) STABLE_TORCH_LIBRARY(name, m)  // expands the name first
+
+AIRCACHE_LIBRARY(AIRCACHE_NAMESPACE, m) {
   // How the last instruction token attends to the instruction (paper, Eq. 4).
   //   query [L] x [B, Hq, W, D], key [L] x [B, Hkv, S, D] -> attention [L, B, W] fp32, 0 outside
   //   the instruction.

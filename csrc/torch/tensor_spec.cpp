@@ -44,14 +44,20 @@ const char* type_name(ScalarType type) { return torch::headeronly::toString(type
 
 }  // namespace
 
+std::ostream& operator<<(std::ostream& out, Place place) {
+  return place.cuda_device < 0 ? out << "the CPU" : out << "cuda:" << place.cuda_device;
+}
+
 std::ostream& operator<<(std::ostream& out, const TensorName& tensor) {
   out << tensor.name;
   return tensor.layer < 0 ? out : out << "[" << tensor.layer << "]";
 }
 
-void expect(const Tensor& tensor, TensorName name, std::initializer_list<ScalarType> types,
-            std::initializer_list<Dim*> shape) {
-  check(tensor.is_cpu(), name, " is on another device but must be on the CPU, like the rest");
+void Expect::operator()(const Tensor& tensor, TensorName name,
+                        std::initializer_list<ScalarType> types,
+                        std::initializer_list<Dim*> shape) const {
+  check(place_of(tensor) == place_, name, " is on ", place_of(tensor), " but must be on ", place_,
+        ", like the first tensor of the call");
 
   const ScalarType type = tensor.scalar_type();
   if (std::find(types.begin(), types.end(), type) == types.end()) {
@@ -81,9 +87,10 @@ void expect(const Tensor& tensor, TensorName name, std::initializer_list<ScalarT
   }
 }
 
-void expect_contiguous(const Tensor& tensor, TensorName name,
-                       std::initializer_list<ScalarType> types, std::initializer_list<Dim*> shape) {
-  expect(tensor, name, types, shape);
+void Expect::contiguous(const Tensor& tensor, TensorName name,
+                        std::initializer_list<ScalarType> types,
+                        std::initializer_list<Dim*> shape) const {
+  (*this)(tensor, name, types, shape);
   check(tensor.is_contiguous(), name, " has shape ", Numbers{tensor.sizes()}, " and strides ",
         Numbers{tensor.strides()}, " but must be contiguous");
 }

@@ -1,5 +1,6 @@
 // What an op asks of its tensors, said once per tensor and checked across all of them:
 //
+//   const Expect expect(visual);
 //   Dim batch{"batch"}, seq{"seq"};
 //   expect(visual, "visual", {ScalarType::Bool}, {&batch, &seq});
 //
@@ -44,14 +45,36 @@ std::ostream& operator<<(std::ostream& out, const TensorName& tensor);
 inline constexpr std::initializer_list<ScalarType> kCacheTypes = {
     ScalarType::Float, ScalarType::Half, ScalarType::BFloat16};
 
-/// Throws aircache::Error unless the tensor lies on the CPU and has one of the types and this
-/// shape.
-void expect(const Tensor& tensor, TensorName name, std::initializer_list<ScalarType> types,
-            std::initializer_list<Dim*> shape);
+/// The memory that a tensor lies in.
+struct Place {
+  int32_t cuda_device;  // -1: the CPU
 
-/// The same, and that it is contiguous.
-void expect_contiguous(const Tensor& tensor, TensorName name,
-                       std::initializer_list<ScalarType> types, std::initializer_list<Dim*> shape);
+  bool operator==(const Place&) const = default;
+};
+
+std::ostream& operator<<(std::ostream& out, Place place);
+
+inline Place place_of(const Tensor& tensor) {
+  return {tensor.is_cpu() ? -1 : tensor.get_device_index()};
+}
+
+/// Where a call's tensors lie, by its first one, and the checks that each must pass.
+class Expect {
+ public:
+  explicit Expect(const Tensor& first) : place_(place_of(first)) {}
+
+  /// Throws aircache::Error unless the tensor lies beside the first, has one of the types and this
+  /// shape, and a contiguous last dimension.
+  void operator()(const Tensor& tensor, TensorName name, std::initializer_list<ScalarType> types,
+                  std::initializer_list<Dim*> shape) const;
+
+  /// The same, and that all of it is contiguous.
+  void contiguous(const Tensor& tensor, TensorName name, std::initializer_list<ScalarType> types,
+                  std::initializer_list<Dim*> shape) const;
+
+ private:
+  Place place_;
+};
 
 DType dtype_of(const Tensor& tensor);
 

@@ -6,6 +6,7 @@
 
 #include "aircache/gather_kv.h"
 #include "aircache/parallel.h"
+#include "aircache/stream.h"
 #include "aircache/types.h"
 
 namespace aircache {
@@ -28,5 +29,11 @@ namespace cpu {
 /// Throws if the kept positions are not ascending, distinct and in [0, seq); nothing is moved then.
 void compact_kv_(const CompactKvParams&, const Parallel&);
 }  // namespace cpu
+
+namespace cuda {
+/// Undefined for positions that are not ascending, distinct and in [0, seq); nothing outside the
+/// views is touched even then.
+void compact_kv_(const CompactKvParams&, Stream);
+}  // namespace cuda
 
 }  // namespace aircache

@@ -6,6 +6,7 @@
 // instruction_attention.h; a row whose T is empty has an empty E.
 #pragma once
 
+#include "aircache/stream.h"
 #include "aircache/types.h"
 
 namespace aircache {
@@ -24,5 +25,9 @@ struct EliteWindowParams {
 namespace cpu {
 void elite_window(const EliteWindowParams&);
 }
+
+namespace cuda {
+void elite_window(const EliteWindowParams&, Stream);
+}  // namespace cuda
 
 }  // namespace aircache

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "aircache/parallel.h"
+#include "aircache/stream.h"
 #include "aircache/types.h"
 
 namespace aircache {
@@ -36,5 +37,10 @@ namespace cpu {
 /// Throws if a kept position is outside [0, seq); nothing is written then.
 void gather_kv(const GatherKvParams&, const Parallel&);
 }  // namespace cpu
+
+namespace cuda {
+/// Positions outside [0, seq) are read as zeros: looking for them would wait for the device.
+void gather_kv(const GatherKvParams&, Stream);
+}  // namespace cuda
 
 }  // namespace aircache

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "aircache/parallel.h"
+#include "aircache/stream.h"
 #include "aircache/types.h"
 
 namespace aircache {
@@ -36,5 +37,9 @@ namespace cpu {
 int64_t instruction_attention_workspace_bytes(const InstructionAttentionParams&, const Parallel&);
 void instruction_attention(const InstructionAttentionParams&, const Parallel&);
 }  // namespace cpu
+
+namespace cuda {
+void instruction_attention(const InstructionAttentionParams&, Stream);
+}  // namespace cuda
 
 }  // namespace aircache

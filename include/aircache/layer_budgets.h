@@ -18,6 +18,7 @@
 
 #include <cmath>
 
+#include "aircache/stream.h"
 #include "aircache/types.h"
 
 namespace aircache {
@@ -36,12 +37,12 @@ enum class BudgetMode {
 inline constexpr int64_t kMinKeep = 1;
 
 /// The total of one row before it is clamped, from a share of its visual tokens.
-inline double requested_tokens(double retention, int64_t layers, int64_t n_visual) {
+constexpr double requested_tokens(double retention, int64_t layers, int64_t n_visual) {
   return std::floor(retention * static_cast<double>(layers * n_visual) + 0.5);
 }
 
 /// The same from tokens per layer on average.
-inline double requested_tokens(int64_t budget, int64_t layers) {
+constexpr double requested_tokens(int64_t budget, int64_t layers) {
   return static_cast<double>(layers) * static_cast<double>(budget);
 }
 
@@ -71,11 +72,17 @@ struct LayerBudgetsParams {
   const int64_t* capacity = nullptr;  // [layers] slots that a layer has, or null
   BudgetMode mode = BudgetMode::kStrengthSkewness;
   int32_t* budgets = nullptr;  // [layers, batch], contiguous
+  void* workspace = nullptr;   // on CUDA: 64-byte aligned, of the size below
 };
 
 namespace cpu {
 void row_budgets(const RowBudgetsParams&);
 void layer_budgets(const LayerBudgetsParams&);
 }  // namespace cpu
+
+namespace cuda {
+int64_t layer_budgets_workspace_bytes(const LayerBudgetsParams&);
+void layer_budgets(const LayerBudgetsParams&, Stream);
+}  // namespace cuda
 
 }  // namespace aircache

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "aircache/parallel.h"
+#include "aircache/stream.h"
 #include "aircache/types.h"
 
 namespace aircache {
@@ -27,5 +28,9 @@ struct MomentsParams {
 namespace cpu {
 void moments(const MomentsParams&, const Parallel&);
 }
+
+namespace cuda {
+void moments(const MomentsParams&, Stream);
+}  // namespace cuda
 
 }  // namespace aircache

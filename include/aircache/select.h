@@ -7,6 +7,7 @@
 #pragma once
 
 #include "aircache/parallel.h"
+#include "aircache/stream.h"
 #include "aircache/types.h"
 
 namespace aircache {
@@ -40,5 +41,11 @@ int64_t select_workspace_bytes(const SelectParams&, const Parallel&);
 void select(const SelectParams&, const Parallel&);
 void select_largest_counts(const SelectCountsParams&);
 }  // namespace cpu
+
+namespace cuda {
+void select(const SelectParams&, Stream);
+/// `largest` is in device memory.
+void select_largest_counts(const SelectCountsParams&, Stream);
+}  // namespace cuda
 
 }  // namespace aircache

@@ -26,7 +26,7 @@ struct HeadsView {
   int64_t row_stride = 0;
 
   /// First byte of one row; `element` is the element size in bytes.
-  Byte* row(int64_t batch, int64_t head, int64_t index, int64_t element) const {
+  constexpr Byte* row(int64_t batch, int64_t head, int64_t index, int64_t element) const {
     return static_cast<Byte*>(data) +
            (batch * batch_stride + head * head_stride + index * row_stride) * element;
   }
@@ -43,15 +43,15 @@ struct TokenMasks {
   int64_t visual_stride = 0;
   int64_t valid_stride = 0;
 
-  bool is_valid(int64_t batch, int64_t position) const {
+  constexpr bool is_valid(int64_t batch, int64_t position) const {
     return valid == nullptr || valid[batch * valid_stride + position];
   }
   /// V of the method: visual and not padding. These may be evicted.
-  bool is_visual(int64_t batch, int64_t position) const {
+  constexpr bool is_visual(int64_t batch, int64_t position) const {
     return visual[batch * visual_stride + position] && is_valid(batch, position);
   }
   /// Kept whole: valid and not visual (system prompt, markers, instruction).
-  bool is_text(int64_t batch, int64_t position) const {
+  constexpr bool is_text(int64_t batch, int64_t position) const {
     return is_valid(batch, position) && !visual[batch * visual_stride + position];
   }
 };

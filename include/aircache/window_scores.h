@@ -11,6 +11,7 @@
 #pragma once
 
 #include "aircache/parallel.h"
+#include "aircache/stream.h"
 #include "aircache/types.h"
 
 namespace aircache {
@@ -38,5 +39,10 @@ namespace cpu {
 int64_t window_scores_workspace_bytes(const WindowScoresParams&, const Parallel&);
 void window_scores(const WindowScoresParams&, const Parallel&);
 }  // namespace cpu
+
+namespace cuda {
+int64_t window_scores_workspace_bytes(const WindowScoresParams&);
+void window_scores(const WindowScoresParams&, Stream);
+}  // namespace cuda
 
 }  // namespace aircache

@@ -12,6 +12,7 @@ class BuildInfo(TypedDict):
     compiler: str
     torch_target: str
     cuda: bool
+    cuda_architectures: list[str]
     cpu_isas_built: list[str]
     cpu_isa: str
 

@@ -1,0 +1,82 @@
+// One warp's product of two row tiles in shared memory: elements of 16 bits on the tensor cores,
+// fp32 by multiply-adds. Either way a thread ends with the same elements, those of mma.cuh's c.
+#pragma once
+
+#include <type_traits>
+
+#include "device/mma.cuh"
+#include "device/warp.cuh"
+
+namespace aircache::cuda {
+
+/// First row and column of the 16 x 8 product that a lane holds; the others are row + 8, column + 1.
+__device__ inline uint32_t product_row(uint32_t lane) { return lane / 4; }
+__device__ inline uint32_t product_column(uint32_t lane) { return lane % 4 * 2; }
+
+/// Combines the values of the four lanes that hold one row.
+template <class Combine>
+__device__ float row_reduce(float value, const Combine& combine) {
+  value = combine(value, __shfl_xor_sync(kAllLanes, value, 1));
+  return combine(value, __shfl_xor_sync(kAllLanes, value, 2));
+}
+
+/// Two 16-bit elements as one register.
+template <class T>
+__device__ uint32_t load_pair(const T* from) {
+  uint32_t pair;
+  __builtin_memcpy(&pair, __builtin_assume_aligned(from, sizeof(pair)), sizeof(pair));
+  return pair;
+}
+
+__device__ inline float dot(const float4& a, const float4& b, float sum) {
+  sum += a.x * b.x;
+  sum += a.y * b.y;
+  sum += a.z * b.z;
+  sum += a.w * b.w;
+  return sum;
+}
+
+/// c[n] = a[16 x dim] * (rows [8 n, 8 n + 8) of b)^T. dim is a multiple of 16; rows are `stride`
+/// elements apart, an odd number of 16 bytes, so that eight rows meet in no bank.
+template <class T, int kColumnBlocks>
+__device__ void tile_product(const T* a, const T* b, uint32_t stride, uint32_t dim,
+                             float (&c)[kColumnBlocks][4]) {
+  const uint32_t lane = threadIdx.x % kWarp;
+#pragma unroll
+  for (int n = 0; n < kColumnBlocks; ++n) {
+    c[n][0] = c[n][1] = c[n][2] = c[n][3] = 0;
+  }
+  if constexpr (std::is_same_v<T, float>) {
+    const float* rows = a + product_row(lane) * stride;
+    const float* columns = b + product_column(lane) * stride;
+#pragma unroll 2
+    for (uint32_t d = 0; d < dim; d += 4) {
+      const float4 a0 = *reinterpret_cast<const float4*>(rows + d);
+      const float4 a1 = *reinterpret_cast<const float4*>(rows + 8 * stride + d);
+#pragma unroll
+      for (uint32_t n = 0; n < kColumnBlocks; ++n) {
+        const float4 b0 = *reinterpret_cast<const float4*>(columns + 8 * n * stride + d);
+        const float4 b1 = *reinterpret_cast<const float4*>(columns + (8 * n + 1) * stride + d);
+        c[n][0] = dot(a0, b0, c[n][0]);
+        c[n][1] = dot(a0, b1, c[n][1]);
+        c[n][2] = dot(a1, b0, c[n][2]);
+        c[n][3] = dot(a1, b1, c[n][3]);
+      }
+    }
+  } else {
+    const T* rows = a + product_row(lane) * stride + product_column(lane);
+    const T* columns = b + product_row(lane) * stride + product_column(lane);
+    for (uint32_t d = 0; d < dim; d += 16) {
+      const uint32_t left[4] = {load_pair(rows + d), load_pair(rows + 8 * stride + d),
+                                load_pair(rows + d + 8), load_pair(rows + 8 * stride + d + 8)};
+#pragma unroll
+      for (uint32_t n = 0; n < kColumnBlocks; ++n) {
+        const T* column = columns + 8 * n * stride + d;
+        const uint32_t right[2] = {load_pair(column), load_pair(column + 8)};
+        mma_16x8x16(T{}, c[n], left, right);
+      }
+    }
+  }
+}
+
+}  // namespace aircache::cuda

@@ -1,0 +1,35 @@
+// See layer_budgets.cuh. One launch: a block per batch row.
+//
+// Compiled with -fmad=false: the CPU kernel rounds a product before it adds to it, and the same
+// integers are promised.
+#include <algorithm>
+
+#include "common/check_sizes.h"
+#include "device/launch.cuh"
+#include "layer_budgets/layer_budgets.cuh"
+
+namespace aircache::cuda {
+
+int64_t layer_budgets_workspace_bytes(const LayerBudgetsParams&) { return 0; }
+
+void layer_budgets(const LayerBudgetsParams& p, Stream stream) {
+  check_at_least(p.layers, 1, "layers");
+  check_at_least(p.batch, 0, "batch");
+  check_window(p.window, p.seq);
+  check(p.budget != nullptr || (p.retention > 0 && p.retention <= 1), "retention is ", p.retention,
+        " but must be in (0, 1]");
+  check(p.layers <= kMaxBudgetLayers, "layers is ", p.layers, " but must be at most ",
+        kMaxBudgetLayers, " on CUDA");
+  LayerBudgetsArgs args = {};
+  args.params = p;
+  if (p.capacity != nullptr) {
+    std::copy_n(p.capacity, p.layers, args.capacity);
+  }
+  launch("layer_budgets", layer_budgets_kernel,
+         {.grid = dim3(static_cast<uint32_t>(p.batch)),
+          .block = kLayerBudgetsThreads,
+          .shared_bytes = sizeof(LayerBudgetsStorage)},
+         stream, args);
+}
+
+}  // namespace aircache::cuda

@@ -1,0 +1,96 @@
+#include "aircache/window_scores.h"
+#include "common/check_sizes.h"
+#include "common/workspace.h"
+#include "device/launch.cuh"
+#include "window_scores/window_scores.cuh"
+
+namespace aircache::cuda {
+namespace {
+
+// How the work is cut, and where the memory of a launch lies. One launch follows another on the
+// stream, so all use the same.
+struct Plan {
+  WindowTile tile;
+  int64_t tiles;
+  int64_t max_rows;
+  int64_t layers;  // of a launch
+  SoftmaxPart* parts;
+  RowWeight* weights;
+  int64_t bytes;
+
+  explicit Plan(const WindowScoresParams& p)
+      : tile(choose_window_tile(p.dtype, p.head_dim, p.window)),
+        tiles(round_up(p.seq, tile.keys) / tile.keys),
+        max_rows(p.window * (p.query_heads / p.kv_heads)) {
+    const int64_t layer_rows = p.batch * p.kv_heads * max_rows;
+    const auto row_bytes =
+        static_cast<int64_t>(sizeof(SoftmaxPart)) * tiles + static_cast<int64_t>(sizeof(RowWeight));
+    layers = window_layers_per_launch(p, layer_rows * row_bytes);
+    Workspace workspace(p.workspace);
+    parts = workspace.take<SoftmaxPart>(layers * layer_rows * tiles);
+    weights = workspace.take<RowWeight>(layers * layer_rows);
+    bytes = workspace.bytes();
+  }
+};
+
+// The args of layers [first, first + layers).
+WindowScoresArgs launch_args(const WindowScoresParams& p, const Plan& plan, int64_t first,
+                             int64_t layers) {
+  const int64_t score_heads = p.per_kv_head ? p.kv_heads : 1;
+  WindowScoresArgs args = {};
+  args.query.fill(p.query, first, layers);
+  args.key.fill(p.key, first, layers);
+  args.elite = p.elite + first * p.batch * p.window;
+  args.masks = p.masks;
+  args.scores = p.scores + first * p.batch * score_heads * p.seq;
+  args.parts = plan.parts;
+  args.weights = plan.weights;
+  args.seq = p.seq;
+  args.window = p.window;
+  args.batch = static_cast<uint32_t>(p.batch);
+  args.kv_heads = static_cast<uint32_t>(p.kv_heads);
+  args.score_heads = static_cast<uint32_t>(score_heads);
+  args.group = static_cast<uint32_t>(p.query_heads / p.kv_heads);
+  args.max_rows = static_cast<uint32_t>(plan.max_rows);
+  args.head_dim = static_cast<uint32_t>(p.head_dim);
+  args.tiles = static_cast<uint32_t>(plan.tiles);
+  args.scale = p.scale;
+  args.tile = plan.tile;
+  args.query_vectors = true;
+  args.key_vectors = true;
+  for (int64_t i = first; i < first + layers; ++i) {
+    args.query_vectors &= has_vector_rows(p.query[i], p.head_dim, element_size(p.dtype));
+    args.key_vectors &= has_vector_rows(p.key[i], p.head_dim, element_size(p.dtype));
+  }
+  return args;
+}
+
+}  // namespace
+
+int64_t window_scores_workspace_bytes(const WindowScoresParams& p) {
+  check_attention_sizes(p);
+  return Plan(p).bytes;
+}
+
+void window_scores(const WindowScoresParams& p, Stream stream) {
+  check_attention_sizes(p);
+  const Plan plan(p);
+  for (int64_t first = 0; first < p.layers; first += plan.layers) {
+    const int64_t layers = std::min(plan.layers, p.layers - first);
+    const WindowScoresArgs args = launch_args(p, plan, first, layers);
+    const auto units = static_cast<uint32_t>(layers * p.batch);
+    const uint32_t threads = args.tile.warps * kWarp;
+    for_dtype(p.dtype, [&]<class T>() {
+      launch("window_partials", window_partials_kernel<T>,
+             {dim3(units * args.kv_heads * args.tiles), threads, args.tile.shared_bytes}, stream,
+             args);
+      launch("window_rows", window_rows_kernel, {dim3(units * args.kv_heads), kWindowRowsThreads},
+             stream, args);
+      launch("window_scores", window_scores_kernel<T>,
+             {dim3(units * args.score_heads * args.tiles), threads, args.tile.shared_bytes}, stream,
+             args);
+    });
+  }
+}
+
+}  // namespace aircache::cuda

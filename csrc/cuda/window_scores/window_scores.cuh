@@ -1,0 +1,316 @@
+// See aircache/window_scores.h.
+//
+// Bytes: the visible keys twice, and nothing else of size. Operations: two products of rows x keys x
+// dim and two exponentials per element of it, with rows = elite tokens x heads of a group.
+//
+// Schedule, for all layers at once:
+//   1. window_partials: a block holds one tile of keys in shared memory and takes the rows 16 at a
+//      time; it leaves every row's maximum and sum of exponentials over the tile.
+//   2. window_rows: one warp puts a row's tiles together.
+//   3. window_scores: the same tiles again; exponentials become weights, which are summed over the
+//      rows and, where heads share their scores, over the heads. So one block owns each score.
+// Keys are copied while other blocks of the multiprocessor compute: a block has no pipeline of its
+// own. All sums are taken in a fixed order.
+#pragma once
+
+#include "device/block.cuh"
+#include "device/layers.h"
+#include "device/row_tile.cuh"
+#include "device/softmax.cuh"
+#include "device/tile_product.cuh"
+#include "window_scores/window_scores_config.h"
+
+namespace aircache::cuda {
+
+/// What turns a row's logits into weights: exp(logit - max) * factor.
+struct RowWeight {
+  float max;
+  float factor;
+};
+
+/// One launch's share of the params; `layers` are those of the launch.
+struct WindowScoresArgs {
+  LayerTable<ConstHeads> query;
+  LayerTable<ConstHeads> key;
+  const bool* elite;  // [layers, batch, window]
+  TokenMasks masks;
+  float* scores;       // [layers, batch, score_heads, seq]
+  SoftmaxPart* parts;  // [layers, batch, kv_heads, tiles, max_rows]
+  RowWeight* weights;  // [layers, batch, kv_heads, max_rows]
+  int64_t seq;
+  int64_t window;
+  uint32_t batch;
+  uint32_t kv_heads;
+  uint32_t score_heads;
+  uint32_t group;
+  uint32_t max_rows;  // window * group
+  uint32_t head_dim;
+  uint32_t tiles;
+  float scale;
+  bool query_vectors;  // has_vector_rows
+  bool key_vectors;
+  WindowTile tile;
+};
+
+// Who sees a key: the elite tokens at or after a position of the window.
+inline constexpr int32_t kEveryone = -1;            // a visual key
+inline constexpr int32_t kNobody = INT32_MAX;       // any other but an elite one
+inline constexpr int32_t kNoToken = kEveryone - 1;  // the position of a row that only fills a block
+
+/// A block's tile of keys, with the rows that attend to it.
+template <class T>
+class KeyTile {
+ public:
+  /// The tile of one (layer, batch row). Keys and tokens are listed in shared memory without a last
+  /// barrier, so any_key, which is one, comes first.
+  __device__ KeyTile(const WindowScoresArgs& args, uint32_t unit, uint32_t tile)
+      : args_(args),
+        layer_(unit / args.batch),
+        batch_(unit % args.batch),
+        first_(static_cast<int64_t>(tile) * args.tile.keys) {
+    unsigned char* shared = shared_memory<unsigned char>();
+    keys_ = reinterpret_cast<T*>(shared);
+    queries_ = reinterpret_cast<T*>(shared + args.tile.queries_at);
+    parts_ = reinterpret_cast<SoftmaxPart*>(shared + args.tile.parts_at);
+    visible_ = reinterpret_cast<int32_t*>(shared + args.tile.visible_at);
+    elite_ = reinterpret_cast<int32_t*>(shared + args.tile.elite_at);
+
+    const bool* elite = args.elite + static_cast<int64_t>(unit) * args.window;
+    if (threadIdx.x < args.tile.keys) {
+      visible_[threadIdx.x] = visible_from(elite, first_ + threadIdx.x);
+    }
+    rows_ = args.group * list_elite(elite, reinterpret_cast<uint32_t*>(shared + args.tile.scan_at));
+  }
+
+  /// Elite tokens x heads of a group; row r is head r % group of elite token r / group.
+  __device__ uint32_t rows() const { return rows_; }
+
+  /// Whether `wanted` holds for the visibility of a key of the tile. The whole block calls.
+  template <class Wanted>
+  __device__ bool any_key(const Wanted& wanted) const {
+    // Each thread asks about the key that it has listed itself.
+    return __syncthreads_or(threadIdx.x < args_.tile.keys && wanted(visible_[threadIdx.x]));
+  }
+
+  /// Begins to copy the keys of one head that somebody sees.
+  __device__ void load_keys(uint32_t head) {
+    load_rows(shape(), args_.key_vectors, keys_, args_.tile.keys, [&](uint32_t key) {
+      return visible_[key] == kNobody ? nullptr : row(args_.key, head, first_ + key);
+    });
+  }
+
+  /// Copies rows [first, first + 16) that attend to this head, and waits for them and the keys.
+  __device__ void load_queries(uint32_t head, uint32_t first) {
+    load_rows(shape(), args_.query_vectors, queries_, kWindowRows, [&](uint32_t i) {
+      const uint32_t r = first + i;
+      return r >= rows_
+                 ? nullptr
+                 : row(args_.query, head * args_.group + r % args_.group, elite_[r / args_.group]);
+    });
+    cp_async_commit();
+    cp_async_wait<0>();
+    __syncthreads();
+  }
+
+  /// This warp's 16 rows x 16 keys, in the layout of tile_product: logits, or -inf where the row
+  /// does not see the key. Chosen, not added, so that nothing of a hidden key gets through.
+  __device__ void logits(uint32_t first_row, float (&out)[2][4]) const {
+    tile_product(queries_, keys_ + warp_key() * args_.tile.row_stride, args_.tile.row_stride,
+                 args_.tile.padded_dim, out);
+    const int32_t position[2] = {token(first_row + lane_row(0)), token(first_row + lane_row(1))};
+#pragma unroll
+    for (uint32_t i = 0; i < 8; ++i) {
+      const int32_t from = visible_[warp_key() + lane_key(i / 4, i % 2)];
+      float& logit = out[i / 4][i % 4];
+      logit = from <= position[i % 4 / 2] ? logit * args_.scale : -INFINITY;
+    }
+  }
+
+  /// Row of the block of 16 that logits[.][2 half ..] are of.
+  __device__ static uint32_t lane_row(uint32_t half) {
+    return product_row(threadIdx.x % kWarp) + 8 * half;
+  }
+  /// Key of the warp's 16 that logits[block][odd], logits[block][2 + odd] are of.
+  __device__ static uint32_t lane_key(uint32_t block, uint32_t odd) {
+    return product_column(threadIdx.x % kWarp) + 8 * block + odd;
+  }
+  /// The warp's first key.
+  __device__ static uint32_t warp_key() { return threadIdx.x / kWarp * kWindowKeys; }
+
+  /// Position of a key of the tile in the sequence; may be past its end.
+  __device__ int64_t position(uint32_t key) const { return first_ + key; }
+  __device__ bool is_visual(uint32_t key) const { return visible_[key] == kEveryone; }
+
+  /// [warps, kWindowRows]
+  __device__ SoftmaxPart* parts() const { return parts_; }
+
+ private:
+  __device__ int32_t visible_from(const bool* elite, int64_t position) const {
+    if (position >= args_.seq) {
+      return kNobody;
+    }
+    if (args_.masks.is_visual(batch_, position)) {
+      return kEveryone;
+    }
+    const int64_t in_window = position - (args_.seq - args_.window);
+    return in_window >= 0 && elite[in_window] ? static_cast<int32_t>(in_window) : kNobody;
+  }
+
+  /// Fills elite_ and returns how many there are. The list may be read after the next barrier.
+  __device__ uint32_t list_elite(const bool* elite, uint32_t* scan) {
+    uint32_t count = 0;
+    for (int64_t first = 0; first < args_.window; first += blockDim.x) {
+      const int64_t i = first + threadIdx.x;
+      const bool is_elite = i < args_.window && elite[i];
+      uint32_t more = 0;
+      const uint32_t rank = count + block_exclusive_scan(is_elite, scan, more);
+      if (is_elite) {
+        elite_[rank] = static_cast<int32_t>(i);
+      }
+      count += more;
+    }
+    return count;
+  }
+
+  __device__ int32_t token(uint32_t row) const {
+    return row < rows_ ? elite_[row / args_.group] : kNoToken;
+  }
+
+  __device__ const T* row(const LayerTable<ConstHeads>& table, uint32_t head, int64_t index) const {
+    return reinterpret_cast<const T*>(table.layer[layer_].row(batch_, head, index, sizeof(T)));
+  }
+
+  __device__ RowTileShape shape() const {
+    return {args_.head_dim, args_.tile.padded_dim, args_.tile.row_stride};
+  }
+
+  const WindowScoresArgs& args_;
+  uint32_t layer_;
+  uint32_t batch_;
+  int64_t first_;
+  uint32_t rows_;
+  T* keys_;
+  T* queries_;
+  SoftmaxPart* parts_;
+  int32_t* visible_;  // [keys]
+  int32_t* elite_;    // positions in the window, ascending
+};
+
+/// Grid: [layers, batch, kv_heads, tiles].
+template <class T>
+__global__ void __launch_bounds__(kWindowMaxWarps* kWarp)
+    window_partials_kernel(const __grid_constant__ WindowScoresArgs args) {
+  const uint32_t head = blockIdx.x / args.tiles % args.kv_heads;
+  KeyTile<T> tile(args, blockIdx.x / args.tiles / args.kv_heads, blockIdx.x % args.tiles);
+  SoftmaxPart* out = args.parts + static_cast<int64_t>(blockIdx.x) * args.max_rows;
+
+  if (!tile.any_key([](int32_t visible) { return visible != kNobody; })) {
+    for (uint32_t row = threadIdx.x; row < tile.rows(); row += blockDim.x) {
+      out[row] = empty_softmax_part();
+    }
+    return;
+  }
+  tile.load_keys(head);
+  for (uint32_t first = 0; first < tile.rows(); first += kWindowRows) {
+    tile.load_queries(head, first);
+    float logits[2][4];
+    tile.logits(first, logits);
+    for (uint32_t half = 0; half < 2; ++half) {
+      const float x[4] = {logits[0][2 * half], logits[0][2 * half + 1], logits[1][2 * half],
+                          logits[1][2 * half + 1]};
+      const float max = row_reduce(fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3])),
+                                   [](float a, float b) { return fmaxf(a, b); });
+      const float base = softmax_base(max);
+      const float sum = row_reduce(
+          (expf(x[0] - base) + expf(x[1] - base)) + (expf(x[2] - base) + expf(x[3] - base)),
+          [](float a, float b) { return a + b; });
+      if (threadIdx.x % 4 == 0) {
+        tile.parts()[threadIdx.x / kWarp * kWindowRows + tile.lane_row(half)] = {max, sum};
+      }
+    }
+    __syncthreads();
+    // The next rows overwrite the queries, which the barrier above allows, but not `parts` until
+    // the barrier of load_queries.
+    if (threadIdx.x < kWindowRows && first + threadIdx.x < tile.rows()) {
+      out[first + threadIdx.x] = combine_softmax(0, args.tile.warps, 1, [&](uint32_t warp) {
+        return tile.parts()[warp * kWindowRows + threadIdx.x];
+      });
+    }
+  }
+}
+
+/// Grid: [layers, batch, kv_heads].
+inline constexpr uint32_t kWindowRowsThreads = 256;
+
+__global__ void __launch_bounds__(kWindowRowsThreads)
+    window_rows_kernel(const __grid_constant__ WindowScoresArgs args) {
+  const bool* elite = args.elite + static_cast<int64_t>(blockIdx.x / args.kv_heads) * args.window;
+  uint32_t rows = 0;
+  for (int64_t first = 0; first < args.window; first += blockDim.x) {
+    const int64_t i = first + threadIdx.x;
+    rows += static_cast<uint32_t>(__syncthreads_count(i < args.window && elite[i])) * args.group;
+  }
+  const SoftmaxPart* parts =
+      args.parts + static_cast<int64_t>(blockIdx.x) * args.tiles * args.max_rows;
+  const uint32_t lane = threadIdx.x % kWarp;
+  for (uint32_t row = threadIdx.x / kWarp; row < rows; row += blockDim.x / kWarp) {
+    const SoftmaxPart part = combine_softmax(lane, args.tiles, kWarp, [&](uint32_t tile) {
+      return parts[static_cast<int64_t>(tile) * args.max_rows + row];
+    });
+    const float max = warp_reduce(part.max, [](float a, float b) { return fmaxf(a, b); });
+    const float sum = warp_sum(part.sum * expf(part.max - softmax_base(max)));
+    if (lane == 0) {
+      args.weights[static_cast<int64_t>(blockIdx.x) * args.max_rows + row] = {max, 1.0f / sum};
+    }
+  }
+}
+
+/// Grid: [layers, batch, score_heads, tiles].
+template <class T>
+__global__ void __launch_bounds__(kWindowMaxWarps* kWarp)
+    window_scores_kernel(const __grid_constant__ WindowScoresArgs args) {
+  const uint32_t line = blockIdx.x / args.tiles;
+  const uint32_t unit = line / args.score_heads;
+  KeyTile<T> tile(args, unit, blockIdx.x % args.tiles);
+  const uint32_t heads = args.kv_heads / args.score_heads;
+
+  float totals[2][2] = {};  // of the lane's keys, over its rows
+  if (tile.any_key([](int32_t visible) { return visible == kEveryone; })) {
+    for (uint32_t i = 0; i < heads && tile.rows() > 0; ++i) {
+      const uint32_t head = line % args.score_heads * heads + i;
+      const RowWeight* weights =
+          args.weights + (static_cast<int64_t>(unit) * args.kv_heads + head) * args.max_rows;
+      tile.load_keys(head);
+      for (uint32_t first = 0; first < tile.rows(); first += kWindowRows) {
+        tile.load_queries(head, first);
+        float logits[2][4];
+        tile.logits(first, logits);
+        for (uint32_t half = 0; half < 2; ++half) {
+          const uint32_t row = first + tile.lane_row(half);
+          // Rows that fill the block have -inf throughout: exp(-inf - 0) * 0 is 0.
+          const RowWeight weight = row < tile.rows() ? weights[row] : RowWeight{0.0f, 0.0f};
+#pragma unroll
+          for (uint32_t k = 0; k < 4; ++k) {
+            totals[k / 2][k % 2] +=
+                expf(logits[k / 2][2 * half + k % 2] - weight.max) * weight.factor;
+          }
+        }
+        __syncthreads();
+      }
+    }
+  }
+
+  const float rows = static_cast<float>(heads * max(tile.rows(), 1u));
+  float* scores = args.scores + static_cast<int64_t>(line) * args.seq;
+#pragma unroll
+  for (uint32_t k = 0; k < 4; ++k) {
+    const float total =
+        warp_reduce<4>(totals[k / 2][k % 2], [](float a, float b) { return a + b; });
+    const uint32_t key = tile.warp_key() + tile.lane_key(k / 2, k % 2);
+    if (tile.lane_row(0) == 0 && tile.position(key) < args.seq) {
+      scores[tile.position(key)] = tile.is_visual(key) ? total / rows : 0.0f;
+    }
+  }
+}
+
+}  // namespace aircache::cuda

@@ -1,0 +1,91 @@
+// How window_scores cuts its work: the tile of keys a block holds, and the layers a launch takes.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "aircache/error.h"
+#include "aircache/window_scores.h"
+#include "common/round_up.h"
+#include "device/layers.h"
+
+namespace aircache::cuda {
+
+/// Query rows (elite tokens x heads of a group) of a block's product, and keys of a warp's.
+inline constexpr uint32_t kWindowRows = 16;
+inline constexpr uint32_t kWindowKeys = 16;
+
+inline constexpr uint32_t kWindowMaxWarps = 8;
+
+/// A block's shared memory; offsets and sizes in bytes.
+struct WindowTile {
+  uint32_t warps;
+  uint32_t keys;
+  uint32_t padded_dim;  // head_dim in whole steps of the product
+  uint32_t row_stride;  // elements from one row to the next: an odd number of 16 bytes
+  uint32_t queries_at;  // keys [keys, row_stride] lie at 0, queries are [kWindowRows, row_stride]
+  uint32_t parts_at;    // [warps, kWindowRows] of 8 bytes
+  uint32_t visible_at;  // [keys]
+  uint32_t scan_at;     // [32], of block_exclusive_scan
+  uint32_t elite_at;    // [window]
+  uint32_t shared_bytes;
+};
+
+inline WindowTile window_tile(uint32_t warps, DType dtype, int64_t head_dim, int64_t window) {
+  WindowTile tile = {};
+  const auto element = static_cast<uint32_t>(element_size(dtype));
+  tile.warps = warps;
+  tile.keys = warps * kWindowKeys;
+  tile.padded_dim = static_cast<uint32_t>(round_up(head_dim, 16));
+  tile.row_stride = tile.padded_dim + 16 / element;
+  uint32_t bytes = tile.keys * tile.row_stride * element;
+  const auto take = [&](uint32_t more) {
+    const uint32_t begin = bytes;
+    bytes += more;
+    return begin;
+  };
+  tile.queries_at = take(kWindowRows * tile.row_stride * element);
+  tile.parts_at = take(warps * kWindowRows * 8);
+  tile.visible_at = take(tile.keys * 4);
+  tile.scan_at = take(32 * 4);
+  tile.elite_at = take(static_cast<uint32_t>(window) * 4);
+  tile.shared_bytes = bytes;
+  return tile;
+}
+
+/// The largest tile that fits. Throws an Error if none does.
+inline WindowTile choose_window_tile(DType dtype, int64_t head_dim, int64_t window) {
+  constexpr uint32_t kSharedBytes = 48 * 1024;
+  constexpr int64_t kOverflow = 1 << 20;  // surely too much, and the sizes above still fit 32 bits
+  if (head_dim < kOverflow / 64 && window < kOverflow) {
+    for (uint32_t warps = kWindowMaxWarps; warps > 0; warps /= 2) {
+      const WindowTile tile = window_tile(warps, dtype, head_dim, window);
+      if (tile.shared_bytes <= kSharedBytes) {
+        return tile;
+      }
+    }
+  }
+  check(false, "head_dim ", head_dim, " with a window of ", window,
+        " needs more than the 48 KiB of shared memory that a block of window_scores may take");
+  return {};
+}
+
+/// Layers of a launch, whose partial sums live together and take `layer_bytes` each: as many as keep
+/// these within 2 % of the cache, but never few for the sake of less than 16 MiB.
+inline int64_t window_layers_per_launch(const WindowScoresParams& p, int64_t layer_bytes) {
+  const int64_t cache =
+      2 * p.layers * p.batch * p.kv_heads * p.seq * p.head_dim * element_size(p.dtype);
+  const int64_t allowed = std::max<int64_t>(cache / 50, 16 << 20);
+  return std::clamp<int64_t>(allowed / std::max<int64_t>(layer_bytes, 1), 1,
+                             std::min(p.layers, kMaxLayers));
+}
+
+/// Whether rows can be copied in aligned pieces of 16 bytes.
+inline bool has_vector_rows(const ConstHeads& view, int64_t dim, int64_t element) {
+  const auto whole = [](int64_t bytes) { return bytes % 16 == 0; };
+  return whole(reinterpret_cast<intptr_t>(view.data)) && whole(view.batch_stride * element) &&
+         whole(view.head_stride * element) && whole(view.row_stride * element) &&
+         whole(dim * element);
+}
+
+}  // namespace aircache::cuda

@@ -1,0 +1,107 @@
+"""What nvcc makes of the kernels, without a GPU: registers, spills, tensor-core instructions.
+
+``tests/ptxas.csv`` is the committed table; ``python tests/test_cuda_code.py`` writes it anew.
+"""
+
+import csv
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TABLE = ROOT / "tests" / "ptxas.csv"
+SOURCES = sorted((ROOT / "csrc" / "cuda").glob("*/*.cu"))
+ARCHITECTURE = "sm_90"
+FLAGS = [
+    "-std=c++20",
+    "-O3",
+    "--expt-relaxed-constexpr",
+    f"-arch={ARCHITECTURE}",
+    *(f"-I{ROOT / folder}" for folder in ("include", "csrc", "csrc/cuda")),
+]
+# A few registers may come and go with the compiler's version; more is a change to look at.
+REGISTER_SLACK = 8
+
+nvcc = shutil.which("nvcc")
+pytestmark = pytest.mark.skipif(nvcc is None, reason="there is no nvcc")
+
+
+def compiled(source: Path, folder: Path) -> tuple[Path, str]:
+    """The source's machine code, and what ptxas says of it."""
+    cubin = folder / f"{source.stem}.cubin"
+    flags = ["-fmad=false"] if source.stem == "layer_budgets" else []
+    done = subprocess.run(
+        [nvcc, *FLAGS, *flags, "-Xptxas=-v", "-cubin", source, "-o", cubin],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    names = subprocess.run(
+        ["c++filt"], input=done.stderr, check=True, capture_output=True, text=True
+    )
+    return cubin, names.stdout
+
+
+def resources(report: str) -> dict[str, tuple[int, int]]:
+    """Registers and bytes spilled of every kernel that ptxas reports on."""
+    pattern = (
+        r"Compiling entry function '(?P<name>[^']+)' for .*?"
+        r"(?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads.*?"
+        r"Used (?P<registers>\d+) registers"
+    )
+    found = {}
+    for match in re.finditer(pattern, report, re.DOTALL):
+        name = match["name"].split("(aircache")[0].removeprefix("void ")
+        name = name.replace("aircache::cuda::", "").replace("(anonymous namespace)::", "")
+        found[name] = (int(match["registers"]), int(match["stores"]) + int(match["loads"]))
+    return found
+
+
+def committed() -> dict[str, int]:
+    with TABLE.open() as file:
+        return {row["kernel"]: int(row["registers"]) for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory) -> dict[str, tuple[Path, dict[str, tuple[int, int]]]]:
+    folder = tmp_path_factory.mktemp("cubin")
+    result = {}
+    for source in SOURCES:
+        cubin, report = compiled(source, folder)
+        result[source.stem] = (cubin, resources(report))
+    return result
+
+
+def test_registers_and_spills(code):
+    measured = {name: use for _, kernels in code.values() for name, use in kernels.items()}
+    table = committed()
+    assert measured.keys() == table.keys(), "run python tests/test_cuda_code.py"
+    for name, (registers, spilled) in measured.items():
+        assert spilled == 0, name
+        assert registers <= table[name] + REGISTER_SLACK, (name, registers, table[name])
+
+
+def test_scores_use_the_tensor_cores(code):
+    nvdisasm = pytest.importorskip("nvidia.cu13").__path__[0] + "/bin/nvdisasm"
+    cubin, _ = code["window_scores"]
+    listing = subprocess.run([nvdisasm, "-c", cubin], check=True, capture_output=True, text=True)
+    functions = re.split(r"^\s*\.section\s+\.text\.", listing.stdout, flags=re.MULTILINE)[1:]
+    products = {
+        text.split(",", 1)[0]: len(re.findall(r"\bHMMA\.16816\.F32", text)) for text in functions
+    }
+    sixteen_bit = {name: n for name, n in products.items() if "Float16" in name}
+    assert len(sixteen_bit) >= 4 and all(n > 0 for n in sixteen_bit.values()), products
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder, TABLE.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["kernel", "registers"])
+        for source in SOURCES:
+            _, report = compiled(source, Path(folder))
+            for name, (registers, _) in resources(report).items():
+                writer.writerow([name, registers])
