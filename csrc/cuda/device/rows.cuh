@@ -104,7 +104,9 @@ struct MovingPieces {
       at.advance();
     }
     for (int i = 0; i < kPiecesInFlight; ++i) {
-      pieces[i] = found[i] ? *addresses[i] : Piece{};
+      if (found[i]) {
+        pieces[i] = *addresses[i];
+      }
     }
   }
 
@@ -114,7 +116,7 @@ struct MovingPieces {
                         const StoreRow& store_row) const {
     for (int i = 0; i < kPiecesInFlight; ++i) {
       if (store_row(at.row(), found[i])) {
-        *target.template piece<Piece>(at.row(), at.column()) = pieces[i];
+        *target.template piece<Piece>(at.row(), at.column()) = found[i] ? pieces[i] : Piece{};
       }
       at.advance();
     }
