@@ -9,6 +9,8 @@ import aircache_ext
 from cases import BASE, BF16, Case
 from promises import same
 
+pytestmark = pytest.mark.registration
+
 # aot_eager traces, functionalises and runs the ops as they are: all that can go wrong with a custom
 # op, in a tenth of the time that code generation takes. Inductor itself runs once per function.
 AOT, INDUCTOR = "aot_eager", "inductor"

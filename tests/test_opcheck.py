@@ -16,6 +16,8 @@ CASES = [
 ]
 OPS = torch.ops.aircache
 
+pytestmark = pytest.mark.registration
+
 
 def samples(case: Case, device):
     """``(op, args)`` for every op, in the order of the method."""

@@ -1,0 +1,105 @@
+// How the CUDA kernels would be launched: plain functions of the sizes, asked here without a GPU.
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "gather_kv/gather_kv_config.h"
+#include "select/select_config.h"
+#include "window_scores/window_scores_config.h"
+
+namespace {
+
+using namespace aircache;
+using namespace aircache::cuda;
+
+int failures = 0;
+
+template <class T, class U>
+void expect_equal(const T& got, const U& wanted, const std::string& what) {
+  if (!(got == static_cast<T>(wanted))) {
+    std::cerr << what << " is " << got << " but should be " << wanted << "\n";
+    ++failures;
+  }
+}
+
+// Bytes by hand: a key takes its dim and 16 bytes against bank conflicts; beside the keys there are
+// 16 query rows, (max, sum) of 16 rows for each warp, 4 bytes a key, 32 numbers to scan with, and 4
+// bytes a token of the window.
+int64_t window_bytes(int64_t warps, int64_t row_bytes, int64_t window) {
+  return (16 * warps + 16) * (row_bytes + 16) + warps * 16 * 8 + 16 * warps * 4 + 128 + 4 * window;
+}
+
+void window_tiles() {
+  struct Case {
+    DType dtype;
+    int64_t dim, window, warps;
+  };
+  for (const auto& [dtype, dim, window, warps] : std::vector<Case>{
+           {DType::kBFloat16, 64, 32, 8},   // 24 KiB
+           {DType::kBFloat16, 128, 32, 8},  // 40 KiB
+           {DType::kFloat16, 256, 32, 4},   // 41 KiB; 8 warps would take 77
+           {DType::kFloat32, 128, 32, 4},
+           {DType::kFloat32, 256, 32, 1},  // 33 KiB; 2 warps would take 50
+       }) {
+    const std::string what = "tile of dim " + std::to_string(dim);
+    const WindowTile tile = choose_window_tile(dtype, dim, window);
+    expect_equal(tile.warps, warps, "warps, " + what);
+    expect_equal(tile.keys, 16 * warps, "keys, " + what);
+    expect_equal(tile.shared_bytes, window_bytes(warps, dim * element_size(dtype), window),
+                 "shared memory, " + what);
+  }
+  expect_equal(choose_window_tile(DType::kBFloat16, 72, 8).padded_dim, 80, "dim 72 in steps of 16");
+  try {
+    choose_window_tile(DType::kFloat32, 1024, 32);
+    std::cerr << "fp32 of dim 1024 cannot fit, but was given a tile\n";
+    ++failures;
+  } catch (const Error& error) {
+    expect_equal(std::string(error.what()).find("head_dim 1024 with a window of 32"), 0, "message");
+  }
+}
+
+// 128 layers share a launch at most, and the partial sums stay within 2 % of the cache or 16 MiB.
+void window_layers() {
+  WindowScoresParams p;
+  p.batch = 1;
+  p.kv_heads = 4;
+  p.seq = 8192;
+  p.head_dim = 128;
+  p.dtype = DType::kBFloat16;
+  p.layers = 200;
+  expect_equal(window_layers_per_launch(p, 1), 128, "layers of little");
+  expect_equal(window_layers_per_launch(p, int64_t{1} << 40), 1, "layers of too much");
+  p.layers = 28;  // the cache is 28 * 16 MiB, 2 % of it less than 16 MiB
+  expect_equal(window_layers_per_launch(p, 1 << 20), 16, "layers of 1 MiB");
+}
+
+void select_blocks() {
+  expect_equal(select_threads(1), 128, "threads for 1 position");
+  expect_equal(select_threads(129), 256, "threads for 129");
+  expect_equal(select_threads(100'000), 1024, "threads for 100,000");
+}
+
+void gather_blocks() {
+  const KeptTokens kept[] = {{nullptr, nullptr, 64}, {nullptr, nullptr, 65}, {nullptr, nullptr, 0}};
+  expect_equal(gather_kv_chunks(kept, 1), 1, "chunks of 64 slots");
+  expect_equal(gather_kv_chunks(kept, 3), 2, "chunks of the largest layer");
+}
+
+void launches_of_layers() {
+  std::string seen;
+  for_each_launch(300, [&](int64_t first, int64_t count) {
+    seen += std::to_string(first) + "+" + std::to_string(count) + " ";
+  });
+  expect_equal(seen, std::string("0+128 128+128 256+44 "), "launches of 300 layers");
+}
+
+}  // namespace
+
+int main() {
+  window_tiles();
+  window_layers();
+  select_blocks();
+  gather_blocks();
+  launches_of_layers();
+  return failures;
+}
