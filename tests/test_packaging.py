@@ -45,8 +45,11 @@ def test_stub_names_what_the_module_has() -> None:
 def test_library_shows_the_core_and_nothing_else() -> None:
     symbols = run("nm", "-DC", "--defined-only", LIBRARY).splitlines()
     names = [re.sub(r"^[0-9a-f]+ . ", "", symbol) for symbol in symbols]
-    assert [name for name in names if not name.startswith("aircache::cpu::")] == []
-    assert any(name.startswith("aircache::cpu::window_scores(") for name in names)
+    backends = ["cpu", "cuda"] if _C.build_info()["cuda"] else ["cpu"]
+    prefixes = tuple(f"aircache::{backend}::" for backend in backends)
+    assert [name for name in names if not name.startswith(prefixes)] == []
+    for prefix in prefixes:
+        assert any(name.startswith(f"{prefix}window_scores(") for name in names)
 
 
 @pytest.mark.parametrize("file", [LIBRARY, Path(_C.__file__)], ids=lambda file: file.name)
