@@ -131,8 +131,8 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "build_info", &build_info,
       "What was built: version, build_type, compiler, torch_target (the oldest torch it runs on),\n"
-      "cuda (whether there are CUDA kernels), cpu_isas_built; and cpu_isa, the instruction set in\n"
-      "use.");
+      "cuda (whether there are CUDA kernels), cuda_architectures, cpu_isas_built; and cpu_isa,\n"
+      "the instruction set in use.");
 
   m.def("cpu_isas", &cpu_isas,
         "Instruction sets that were built and that this processor has, the best one last.");
