@@ -31,7 +31,6 @@ class Cpu {
   int64_t workspace_bytes(const WindowScoresParams& p) const {
     return cpu::window_scores_workspace_bytes(p, parallel_);
   }
-  int64_t workspace_bytes(const LayerBudgetsParams&) const { return 0; }
   int64_t workspace_bytes(const SelectParams& p) const {
     return cpu::select_workspace_bytes(p, parallel_);
   }

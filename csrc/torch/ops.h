@@ -48,10 +48,15 @@ std::vector<View> views(const Tensors& tensors) {
   return result;
 }
 
+inline const Tensor& first_of(const Tensors& tensors, const char* name) {
+  check(!tensors.empty(), name, " is empty but needs one tensor per layer");
+  return tensors[0];
+}
+
 // [batch, heads, rows, dim] of every layer, all of one element type.
 inline void expect_layers(const Expect& expect, const Tensors& tensors, const char* name,
                           ScalarType type, Dim& layers, std::initializer_list<Dim*> shape) {
-  check(!tensors.empty(), name, " is empty but needs one tensor per layer");
+  first_of(tensors, name);
   const int64_t count = static_cast<int64_t>(tensors.size());
   check(layers.size < 0 || layers.size == count, name, " has ", count, " tensors but needs ",
         layers.size, ", one per layer");
@@ -59,11 +64,6 @@ inline void expect_layers(const Expect& expect, const Tensors& tensors, const ch
   for (size_t l = 0; l < tensors.size(); ++l) {
     expect(tensors[l], TensorName(name, l), {type}, shape);
   }
-}
-
-inline const Tensor& first_of(const Tensors& tensors, const char* name) {
-  check(!tensors.empty(), name, " is empty but needs one tensor per layer");
-  return tensors[0];
 }
 
 inline ScalarType cache_type(const Tensor& key) {
@@ -209,7 +209,6 @@ Tensor layer_budgets(const Tensor& strength, const Tensor& skewness, const Tenso
                      std::optional<double> retention, const std::optional<Tensor>& budget,
                      const std::optional<std::vector<int64_t>>& capacity, std::string budget_mode) {
   const Expect expect(strength);
-  const Backend backend(strength);
   Dim layers{"layers"}, batch{"batch"}, seq{"seq"};
   expect.contiguous(strength, "strength", {ScalarType::Double}, {&layers, &batch});
   expect.contiguous(skewness, "skewness", {ScalarType::Double}, {&layers, &batch});
@@ -234,9 +233,7 @@ Tensor layer_budgets(const Tensor& strength, const Tensor& skewness, const Tenso
   }
   Tensor budgets = allocate(strength, {layers, batch}, ScalarType::Int);
   params.budgets = budgets.mutable_data_ptr<int32_t>();
-  const Tensor workspace = allocate_workspace(strength, backend.workspace_bytes(params));
-  params.workspace = workspace.mutable_data_ptr();
-  backend.run(params);
+  Backend(strength).run(params);
   return budgets;
 }
 

@@ -72,7 +72,6 @@ struct LayerBudgetsParams {
   const int64_t* capacity = nullptr;  // [layers] slots that a layer has, or null
   BudgetMode mode = BudgetMode::kStrengthSkewness;
   int32_t* budgets = nullptr;  // [layers, batch], contiguous
-  void* workspace = nullptr;   // on CUDA: 64-byte aligned, of the size below
 };
 
 namespace cpu {
@@ -81,7 +80,6 @@ void layer_budgets(const LayerBudgetsParams&);
 }  // namespace cpu
 
 namespace cuda {
-int64_t layer_budgets_workspace_bytes(const LayerBudgetsParams&);
 void layer_budgets(const LayerBudgetsParams&, Stream);
 }  // namespace cuda
 

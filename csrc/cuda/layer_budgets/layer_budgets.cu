@@ -10,8 +10,6 @@
 
 namespace aircache::cuda {
 
-int64_t layer_budgets_workspace_bytes(const LayerBudgetsParams&) { return 0; }
-
 void layer_budgets(const LayerBudgetsParams& p, Stream stream) {
   check_at_least(p.layers, 1, "layers");
   check_at_least(p.batch, 0, "batch");

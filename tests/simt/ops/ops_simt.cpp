@@ -4,6 +4,7 @@
 
 #include "cuda/launch_log.h"
 #include "executor.h"
+#include "torch/cuda_kernels.h"
 #include "torch/ops.h"
 
 extern "C" {
@@ -29,32 +30,14 @@ const char* simt_launches() {
 namespace aircache::torch_ops {
 namespace {
 
-class Simt {
+class Simt : public CudaKernels {
  public:
   explicit Simt(const Tensor&) {}
-
-  int64_t workspace_bytes(const InstructionAttentionParams&) const { return 0; }
-  int64_t workspace_bytes(const WindowScoresParams& p) const {
-    return cuda::window_scores_workspace_bytes(p);
-  }
-  int64_t workspace_bytes(const LayerBudgetsParams& p) const {
-    return cuda::layer_budgets_workspace_bytes(p);
-  }
-  int64_t workspace_bytes(const SelectParams&) const { return 0; }
-
-  void run(const InstructionAttentionParams& p) const { cuda::instruction_attention(p, nullptr); }
-  void run(const EliteWindowParams& p) const { cuda::elite_window(p, nullptr); }
-  void run(const WindowScoresParams& p) const { cuda::window_scores(p, nullptr); }
-  void run(const MomentsParams& p) const { cuda::moments(p, nullptr); }
-  void run(const LayerBudgetsParams& p) const { cuda::layer_budgets(p, nullptr); }
-  void run(const SelectParams& p) const { cuda::select(p, nullptr); }
-  void run(const GatherKvParams& p) const { cuda::gather_kv(p, nullptr); }
-  void run(const CompactKvParams& p) const { cuda::compact_kv_(p, nullptr); }
 
   std::vector<int64_t> largest_counts(SelectCountsParams p, const Tensor&) const {
     std::vector<int64_t> largest(static_cast<size_t>(p.layers));
     p.largest = largest.data();
-    cuda::select_largest_counts(p, nullptr);
+    cuda::select_largest_counts(p, stream);
     return largest;
   }
 };
