@@ -1,12 +1,14 @@
-"""How many kernels a call launches: one a stage for all layers, 128 layers a launch at most."""
+"""How many kernels a call launches, and how many bytes of the cache they move."""
 
 import ctypes
 
 import pytest
+import torch
 
 import aircache_ext
-from cases import Case
-from conftest import SIMT, SIMT_LIBRARY
+from aircache_ext import _C, ops
+from cases import BF16, FP32, Case, make_inputs, tokens
+from conftest import CPU, SIMT, SIMT_LIBRARY
 
 STAGES = [
     "instruction_attention",
@@ -26,23 +28,30 @@ ANY_NUMBER_OF_LAYERS = {"elite_window", "moments", "layer_budgets"}
 @pytest.fixture
 def launches(backend):
     """``launches(call)`` is the list of the kernels that it launched."""
-    if backend is not SIMT:
-        pytest.skip("the records are read through the executor's library")
+    if backend is CPU:
+        pytest.skip("nothing is launched")
     library = ctypes.CDLL(str(SIMT_LIBRARY))
     library.simt_launches.restype = ctypes.c_char_p
 
-    def record(call) -> list[str]:
+    def record_simt(call) -> list[str]:
         library.simt_record_launches(True)
         call()
         library.simt_record_launches(False)
         return [line.split()[0] for line in library.simt_launches().decode().splitlines()]
 
-    return record
+    def record_cuda(call) -> list[str]:
+        _C.record_cuda_launches(True)
+        call()
+        _C.record_cuda_launches(False)
+        return [launch["kernel"] for launch in _C.cuda_launches()]
+
+    return record_simt if backend is SIMT else record_cuda
 
 
 @pytest.mark.parametrize("layers", [1, 80, 128, 129])
-def test_one_launch_a_stage(layers, launches):
-    x = Case(prompt="one, two and three visual tokens", layers=layers).inputs()
+def test_one_launch_a_stage(layers, launches, backend):
+    """128 layers a launch at most."""
+    x = Case(prompt="one, two and three visual tokens", layers=layers).inputs().to(backend.device)
     options = dict(visual=x.visual, valid=x.valid, capacity=x.keys[0].shape[2])
 
     def call():
@@ -53,3 +62,72 @@ def test_one_launch_a_stage(layers, launches):
     for name in STAGES:
         tables = 1 if name in ANY_NUMBER_OF_LAYERS else -(-layers // 128)
         assert names.count(name) == tables, name
+
+
+def test_cpu_tensors_launch_nothing():
+    x = Case().inputs()
+    _C.record_cuda_launches(True)
+    aircache_ext.compress(x.keys[0], x.values[0], x.queries[0], visual=x.visual)
+    _C.record_cuda_launches(False)
+    assert _C.cuda_launches() == []
+
+
+@pytest.fixture
+def traffic(backend):
+    """``traffic(call)`` is how many bytes of keys, values and queries it read and wrote."""
+    if backend is not SIMT:
+        pytest.skip("the executor counts them")
+    library = ctypes.CDLL(str(SIMT_LIBRARY))
+    library.simt_bytes_read.restype = library.simt_bytes_written.restype = ctypes.c_int64
+
+    def count(call) -> tuple[int, int]:
+        library.simt_reset_traffic()
+        call()
+        return library.simt_bytes_read(), library.simt_bytes_written()
+
+    return count
+
+
+@pytest.mark.parametrize("dtype", [FP32, BF16])
+def test_scores_read_the_visual_keys_twice(dtype, traffic):
+    case = Case(layers=2, kv_heads=2, group=2, head_dim=64, dtype=dtype)
+    x = make_inputs(*tokens("text 150, visual 400, text 150", "pad 9, visual 675, text 16"), case)
+    elite = torch.zeros(case.layers, 2, case.window, dtype=torch.bool)
+    elite[:, :, -2:] = True  # the last two tokens, in both rows
+    keys = 2 * 2 * (400 + 675 + 2 * 2) * 64 * dtype.itemsize  # layers, heads, visible keys
+
+    read, written = traffic(lambda: ops.window_scores(x.queries, x.keys, elite, **x.masks))
+    # Four rows of queries (2 elite tokens x 2 heads) come with each tile of 128 keys.
+    assert 0.98 * 2 * keys <= read <= 2 * keys * (1 + 4 / 128) * 1.02  # tiles that are not full
+    assert written == 0
+
+
+@pytest.mark.parametrize("dtype", [FP32, BF16])
+def test_gather_reads_and_writes_each_survivor_once(dtype, traffic):
+    x = Case(dtype=dtype).inputs()
+    batch, heads, seq, dim = x.keys[0].shape
+    indices = torch.arange(0, 2 * 30, 2).repeat(2, batch, 1, 1)
+    counts = torch.tensor([[30, 17], [1, 0]], dtype=torch.int32)
+    floor = _C.gather_bytes(
+        kept=30 + 17 + 1,
+        kv_heads=heads,
+        key_dim=dim,
+        value_dim=x.values[0].shape[-1],
+        element_bytes=dtype.itemsize,
+    )
+    read, written = traffic(lambda: ops.gather_kv(x.keys, x.values, list(indices), counts))
+    assert read == floor / 2
+    slots = 4 * 30 * heads * (dim + x.values[0].shape[-1]) * dtype.itemsize
+    assert written == slots  # zeros where no survivor is
+
+
+def test_compaction_moves_what_is_not_in_its_place(traffic):
+    x = Case().inputs()
+    batch, heads, seq, dim = x.keys[0].shape
+    # Ten tokens of text in front, then every other one: 20 of 30 move.
+    positions = torch.cat((torch.arange(10), torch.arange(12, 52, 2)))
+    indices = [positions.expand(batch, 1, 30).contiguous()] * 2
+    counts = torch.full((2, batch), 30, dtype=torch.int32)
+    read, written = traffic(lambda: ops.compact_kv_(x.keys, x.values, indices, counts))
+    moved = 2 * batch * heads * 20 * (dim + x.values[0].shape[-1]) * x.keys[0].itemsize
+    assert (read, written) == (moved, moved)

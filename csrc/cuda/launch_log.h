@@ -1,4 +1,4 @@
-// What was launched, for the tests: one record a kernel, kept while a recording is on.
+// What was launched: one record a kernel, kept while a recording is on.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +10,7 @@ namespace aircache::cuda {
 
 struct LaunchRecord {
   std::string kernel;
+  const void* function;  // the __global__ function
   uint32_t grid[3];
   uint32_t block;
   size_t shared_bytes;

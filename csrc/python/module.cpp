@@ -14,6 +14,10 @@
 #include "aircache/aircache.h"
 #include "common/budget_mode.h"
 #include "common/check_sizes.h"
+#ifdef AIRCACHE_HAVE_CUDA
+#include "cuda/kernel_attributes.h"
+#include "cuda/launch_log.h"
+#endif
 
 namespace py = pybind11;
 
@@ -123,6 +127,31 @@ py::array_t<int64_t> layer_budgets(const Doubles& strength, const Doubles& skewn
   return out;
 }
 
+void record_cuda_launches([[maybe_unused]] bool on) {
+#ifdef AIRCACHE_HAVE_CUDA
+  aircache::cuda::record_launches(on);
+#endif
+}
+
+py::list cuda_launches() {
+  py::list launches;
+#ifdef AIRCACHE_HAVE_CUDA
+  for (const aircache::cuda::LaunchRecord& record : aircache::cuda::recorded_launches()) {
+    const aircache::cuda::KernelAttributes attributes = aircache::cuda::kernel_attributes(record);
+    py::dict launch;
+    launch["kernel"] = record.kernel;
+    launch["grid"] = py::make_tuple(record.grid[0], record.grid[1], record.grid[2]);
+    launch["block"] = record.block;
+    launch["shared_bytes"] = record.shared_bytes;
+    launch["registers"] = attributes.registers;
+    launch["local_bytes"] = attributes.local_bytes;
+    launch["blocks_per_sm"] = attributes.blocks_per_sm;
+    launches.append(launch);
+  }
+#endif
+  return launches;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
@@ -155,6 +184,14 @@ PYBIND11_MODULE(_C, m) {
       py::arg("key_dim"), py::arg("value_dim"), py::arg("element_bytes"),
       "The fewest bytes that gathering moves: every survivor's key and value, read and written.\n\n"
       "`kept` is the number of survivors summed over layers and batch rows, text included.");
+
+  m.def("record_cuda_launches", &record_cuda_launches, py::arg("on"),
+        "Starts and empties, or ends, a recording of what this thread launches on CUDA.");
+  m.def(
+      "cuda_launches", &cuda_launches,
+      "What the last recording holds, one dict a kernel launched: kernel, grid (x, y, z), block\n"
+      "(threads), shared_bytes; and what the current GPU gives it: registers and local_bytes of a\n"
+      "thread, blocks_per_sm.");
 
   m.def("layer_budgets", &layer_budgets, py::arg("strength"), py::arg("skewness"),
         py::arg("n_visual"), py::kw_only(), py::arg("retention") = py::none(),

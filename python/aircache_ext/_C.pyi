@@ -16,6 +16,15 @@ class BuildInfo(TypedDict):
     cpu_isas_built: list[str]
     cpu_isa: str
 
+class CudaLaunch(TypedDict):
+    kernel: str
+    grid: tuple[int, int, int]
+    block: int
+    shared_bytes: int
+    registers: int
+    local_bytes: int
+    blocks_per_sm: int
+
 def build_info() -> BuildInfo: ...
 def cpu_isas() -> list[str]: ...
 def cpu_isa() -> str: ...
@@ -26,6 +35,8 @@ def score_bytes(
 def gather_bytes(
     *, kept: int, kv_heads: int, key_dim: int, value_dim: int, element_bytes: int
 ) -> int: ...
+def record_cuda_launches(on: bool) -> None: ...
+def cuda_launches() -> list[CudaLaunch]: ...
 def layer_budgets(
     strength: ArrayLike,
     skewness: ArrayLike,

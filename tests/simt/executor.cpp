@@ -21,6 +21,9 @@
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace simt {
+
+Traffic traffic = {};
+
 namespace {
 
 constexpr uint32_t kLanes = 32;
@@ -419,6 +422,7 @@ void copy_begin(void* shared, const void* global) {
       reinterpret_cast<uintptr_t>(global) % 16 != 0) {
     throw Error("cp.async needs addresses that are multiples of 16");
   }
+  traffic.read += sizeof Copy::bytes;
   Thread& me = machine.current();
   Copy& copy = me.copies.emplace_back(Copy{shared, global, me.copy_groups, {}});
   std::memcpy(copy.bytes, global, sizeof copy.bytes);

@@ -67,6 +67,13 @@ int block_barrier(const char* call, bool vote, Where where);
 using Exchange = void (*)(uint32_t mask, void* const* packets);
 void warp_rendezvous(const char* call, uint32_t mask, Exchange exchange, void* packet, Where where);
 
+/// Bytes of the caches that kernels have moved: by cp.async, and by load_piece and store_piece of
+/// device/platform.cuh. Whoever wants to know sets it to zero before.
+struct Traffic {
+  int64_t read, written;
+};
+extern Traffic traffic;
+
 /// cp.async: 16 bytes from `global`, which reach `shared` only when this thread waits for them.
 void copy_begin(void* shared, const void* global);
 void copy_commit();

@@ -38,7 +38,11 @@ void launch(const char* name, void (*kernel)(Params), const LaunchShape& shape, 
             << " bytes of shared memory failed: " << cudaGetErrorString(error);
     throw std::runtime_error(message.str());
   }
-  log_launch({name, {shape.grid.x, shape.grid.y, shape.grid.z}, shape.block, shape.shared_bytes});
+  log_launch({name,
+              reinterpret_cast<const void*>(kernel),
+              {shape.grid.x, shape.grid.y, shape.grid.z},
+              shape.block,
+              shape.shared_bytes});
 }
 
 }  // namespace aircache::cuda

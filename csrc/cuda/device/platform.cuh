@@ -17,6 +17,17 @@ __device__ T* shared_memory() {
   return reinterpret_cast<T*>(bytes);
 }
 
+/// A piece of the cache on its way through registers, as cp_async_16 is one on its way to shared
+/// memory: the executor counts the bytes of both.
+template <class Piece>
+__device__ Piece load_piece(const Piece* from) {
+  return *from;
+}
+template <class Piece>
+__device__ void store_piece(Piece* to, const Piece& piece) {
+  *to = piece;
+}
+
 /// The value of an IEEE half's bits.
 __device__ inline float half_bits_to_float(uint16_t bits) {
   float value;

@@ -105,7 +105,7 @@ struct MovingPieces {
     }
     for (int i = 0; i < kPiecesInFlight; ++i) {
       if (found[i]) {
-        pieces[i] = *addresses[i];
+        pieces[i] = load_piece(addresses[i]);
       }
     }
   }
@@ -116,7 +116,8 @@ struct MovingPieces {
                         const StoreRow& store_row) const {
     for (int i = 0; i < kPiecesInFlight; ++i) {
       if (store_row(at.row(), found[i])) {
-        *target.template piece<Piece>(at.row(), at.column()) = found[i] ? pieces[i] : Piece{};
+        store_piece(target.template piece<Piece>(at.row(), at.column()),
+                    found[i] ? pieces[i] : Piece{});
       }
       at.advance();
     }

@@ -35,7 +35,11 @@ void launch(const char* name, void (*kernel)(Params), const LaunchShape& shape, 
         thread.kernel(thread.params);
       },
       &call);
-  log_launch({name, {shape.grid.x, shape.grid.y, shape.grid.z}, shape.block, shape.shared_bytes});
+  log_launch({name,
+              reinterpret_cast<const void*>(kernel),
+              {shape.grid.x, shape.grid.y, shape.grid.z},
+              shape.block,
+              shape.shared_bytes});
 }
 
 }  // namespace aircache::cuda

@@ -15,6 +15,17 @@ T* shared_memory() {
   return static_cast<T*>(simt::shared_memory());
 }
 
+template <class Piece>
+Piece load_piece(const Piece* from) {
+  simt::traffic.read += sizeof(Piece);
+  return *from;
+}
+template <class Piece>
+void store_piece(Piece* to, const Piece& piece) {
+  simt::traffic.written += sizeof(Piece);
+  *to = piece;
+}
+
 inline float half_bits_to_float(uint16_t bits) {
   const uint32_t sign = (bits & 0x8000u) << 16;
   const uint32_t magnitude = bits & 0x7fffu;

@@ -1,5 +1,5 @@
 // The CUDA kernels as torch ops on CPU tensors, run by the executor: torch.ops.aircache_simt.*
-// And for the tests, through ctypes: the order of threads, and what was launched.
+// And for the tests, through ctypes: the order of threads, what was launched, and what it moved.
 #include <sstream>
 
 #include "cuda/launch_log.h"
@@ -24,6 +24,13 @@ const char* simt_launches() {
   text = lines.str();
   return text.c_str();
 }
+
+// Sets both counts to zero.
+void simt_reset_traffic() { simt::traffic = {}; }
+
+int64_t simt_bytes_read() { return simt::traffic.read; }
+
+int64_t simt_bytes_written() { return simt::traffic.written; }
 
 }  // extern "C"
 
