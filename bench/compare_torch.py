@@ -28,9 +28,14 @@ PEAK_MEMORY = Path(__file__).with_name("peak_memory.py")
 
 
 def measure(
-    case: Case, dtype: str, seconds: float, names: list[str], elite: int | None
+    case: Case,
+    dtype: str,
+    seconds: float,
+    names: list[str],
+    elite: int | None,
+    device: torch.device,
 ) -> dict[str, object]:
-    original = make_inputs(case, DTYPES[dtype], elite=elite)
+    original = make_inputs(case, DTYPES[dtype], elite=elite, device=device)
     calls = {name: variants.make(name, case) for name in names}
     agreed, kept = check(original, calls)
 
@@ -50,7 +55,7 @@ def measure(
         value_dim=case.head_dim,
         element_bytes=element,
     )
-    cache_bytes = environment.last_level_cache_bytes()
+    cache_bytes = environment.last_level_cache_bytes(device)
     copies = timing.cold_copies(key_bytes, cache_bytes)
     inputs = [original] + [original.copy() for _ in range(copies - 1)]
 
@@ -58,11 +63,12 @@ def measure(
         return lambda turn: call(inputs[turn % copies])
 
     timings = timing.interleave(
-        timing.bandwidth_variants(cache_bytes)
+        timing.bandwidth_variants(cache_bytes, device)
         | {name: rotating(call) for name, call in calls.items()},
         seconds=seconds,
+        synchronize=torch.cuda.synchronize if device.type == "cuda" else lambda: None,
     )
-    read, copy = timing.bandwidths(timings, cache_bytes)
+    read, copy = timing.bandwidths(timings, cache_bytes, device)
     floor = key_bytes / read + survivor_bytes / copy
     ours = timings[variants.OURS].median
     rows = {
@@ -70,7 +76,7 @@ def measure(
         | {
             "slower_than_ours": timings[name].median / ours,
             "share_of_floor": floor / timings[name].median,
-            "extra_memory": peak_memory(case, dtype, name),
+            "extra_memory": peak_memory(case, dtype, name, device),
             "agreement": agreed[name].to_json() if name in agreed else None,
         }
         for name in calls
@@ -107,10 +113,11 @@ def check(
     return found, sum(len(row) for layer in our_sets for row in layer)
 
 
-def peak_memory(case: Case, dtype: str, name: str) -> dict[str, int]:
+def peak_memory(case: Case, dtype: str, name: str, device: torch.device) -> dict[str, int]:
     """In a process of its own, whose high-water mark nothing else has raised."""
     command = [sys.executable, str(PEAK_MEMORY), "--case", case.name, "--dtype", dtype]
     command += ["--variant", name, "--threads", str(torch.get_num_threads())]
+    command += ["--device", device.type]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -128,18 +135,22 @@ def print_table(result: dict[str, object]) -> None:
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for name, row in result["variants"].items():
         memory = row["extra_memory"]
-        sizes = [memory["allocator_bytes"], memory["resident_bytes"]]
-        megabytes = " / ".join("-" if size is None else f"{size / 1e6:.2f}" for size in sizes)
+        sizes = [memory["allocator_bytes"], memory.get("resident_bytes")]
         share = max(size or 0 for size in sizes) / memory["cache_bytes"]
         agreed = row["agreement"]
         differing = f"{agreed['differing']} ({agreed['unexplained']})" if agreed else "other method"
         print(
             f"| {name} | {row['median_s'] * 1e3:.2f} | {100 * row['mad_s'] / row['median_s']:.1f} "
             f"| {row['min_s'] * 1e3:.2f} | {row['slower_than_ours']:.2f} "
-            f"| {100 * row['share_of_floor']:.1f} | {megabytes} | {100 * share:.2f} "
-            f"| {memory['scratch_bytes'] / 1e6:.2f} | {differing} |",
+            f"| {100 * row['share_of_floor']:.1f} "
+            f"| {' / '.join(map(megabytes, sizes))} | {100 * share:.2f} "
+            f"| {megabytes(memory.get('scratch_bytes'))} | {differing} |",
             flush=True,
         )
+
+
+def megabytes(size: int | None) -> str:
+    return "-" if size is None else f"{size / 1e6:.2f}"
 
 
 def main() -> None:
@@ -154,19 +165,21 @@ def main() -> None:
     )
     parser.add_argument("--skip", action="append", default=[], choices=variants.NAMES[1:])
     parser.add_argument("--seconds", type=float, default=20, help="per case and dtype")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
-    report: dict[str, object] = {"benchmark": "compare_torch", **environment.record()}
+    report: dict[str, object] = {"benchmark": "compare_torch", **environment.record(args.device)}
     results = []
     for name in args.case or ["image"]:
         for dtype in args.dtype or ["fp32", "bf16"]:
             names = [n for n in variants.names_for(DTYPES[dtype]) if n not in args.skip]
             for elite in args.elite or [None]:
                 torch._dynamo.reset()
-                results.append(measure(read_cases()[name], dtype, args.seconds, names, elite))
+                case = read_cases()[name]
+                results.append(measure(case, dtype, args.seconds, names, elite, args.device))
                 print_table(results[-1])
     if args.json:
         args.json.write_text(json.dumps(report | {"results": results}, indent=1) + "\n")

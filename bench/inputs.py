@@ -42,16 +42,23 @@ class Inputs:
 
 
 def make_inputs(
-    case: Case, dtype: torch.dtype, *, seed: int = 0, elite: int | None = None
+    case: Case,
+    dtype: torch.dtype,
+    *,
+    seed: int = 0,
+    elite: int | None = None,
+    device: torch.device | None = None,
 ) -> Inputs:
     """``elite``: exactly so many elite tokens in every layer and row, for sweeps."""
-    random = torch.Generator().manual_seed(seed)
-    visual = torch.zeros(case.batch, case.seq, dtype=torch.bool)
-    visual[:, case.text_before : case.seq - case.window] = True
-    layers = [_layer(case, layer, elite, random) for layer in range(case.layers)]
-    keys, values, q_windows = (
-        [t.to(dtype) for t in tensors] for tensors in zip(*layers, strict=True)
-    )
+    with device or torch.device("cpu") as place:
+        random = torch.Generator(place).manual_seed(seed)
+        visual = torch.zeros(case.batch, case.seq, dtype=torch.bool)
+        visual[:, case.text_before : case.seq - case.window] = True
+        layers = [
+            [t.to(dtype) for t in _layer(case, layer, elite, random)]
+            for layer in range(case.layers)
+        ]
+    keys, values, q_windows = (list(tensors) for tensors in zip(*layers, strict=True))
     return Inputs(keys, values, q_windows, visual)
 
 

@@ -13,6 +13,8 @@ By this definition, memory that is freed before the outputs are made counts only
 them. So the most that is ever alive beside the outputs stands there too: ``scratch``, by the
 allocator.
 
+On a GPU: torch's CUDA allocator's own peak, and the most that it reserved from the device.
+
 The variant is called before, so that code pages, thread pools and compiled graphs are not counted.
 """
 
@@ -88,6 +90,19 @@ def resident_extra(call: Callable[[Inputs], object], inputs: Inputs) -> int | No
     return max(0, peak - before - outputs)
 
 
+def cuda_extra(call: Callable[[Inputs], object], inputs: Inputs) -> tuple[int, int]:
+    """Peak less outputs by torch's CUDA allocator, and what it had to reserve for it."""
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    before, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+    torch.cuda.reset_peak_memory_stats()
+    result = call(inputs)
+    torch.cuda.synchronize()
+    outputs = sum(t.nbytes for t in _tensors(result))
+    peak = torch.cuda.max_memory_allocated() - before - outputs
+    return peak, torch.cuda.max_memory_reserved() - reserved - outputs
+
+
 def _status(field: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
@@ -108,25 +123,24 @@ def main() -> None:
     parser.add_argument("--case", default="image")
     parser.add_argument("--dtype", default="fp32", choices=DTYPES)
     parser.add_argument("--variant", default=variants.OURS, choices=variants.NAMES)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
     case = read_cases()[args.case]
-    inputs = make_inputs(case, DTYPES[args.dtype])
+    inputs = make_inputs(case, DTYPES[args.dtype], device=args.device)
     call = variants.make(args.variant, case)
     for _ in range(WARM_UPS):
         call(inputs)
     cache = sum(t.nbytes for t in (*inputs.keys, *inputs.values))
-    resident = resident_extra(call, inputs)
-    allocator, scratch = allocator_extra(call, inputs)
-    found = {
-        "cache_bytes": cache,
-        "allocator_bytes": allocator,
-        "resident_bytes": resident,
-        "scratch_bytes": scratch,
-    }
-    print(json.dumps(found))
+    if args.device.type == "cuda":
+        allocator, reserved = cuda_extra(call, inputs)
+        found = {"allocator_bytes": allocator, "reserved_bytes": reserved}
+    else:
+        found = {"resident_bytes": resident_extra(call, inputs)}
+        found["allocator_bytes"], found["scratch_bytes"] = allocator_extra(call, inputs)
+    print(json.dumps({"cache_bytes": cache, **found}))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ rows are scored, with the query heads of a KV head grouped into one matrix produ
 is read twice and none repeated. Each step is the fastest of those tried on a CPU:
 
 * ``bmm`` on 3-D views; ``matmul`` on 4-D slices, one ``mm`` a head and ``linear`` were slower
-* half-precision keys are converted to fp32, 1,024 at a time; all at once was slower. Products in
-  half precision round the logits, so they are not quite the same method: ``products`` asks for them
+* half-precision keys are converted to fp32, 1,024 at a time; all at once was slower. A GPU's matrix
+  product takes them as they are and returns fp32. Products in half precision round the logits, so
+  they are not quite the same method: ``products`` asks for them
 * ``softmax`` and a sum; ``exp`` by hand or after ``logsumexp`` was slower
 * survivors by ``index_select`` on flat rows; along the sequence, by indexing and by ``gather`` was
   slower
@@ -57,6 +58,9 @@ def scores(query: Tensor, key: Tensor, hidden: Tensor) -> Tensor:
     if key.dtype == rows.dtype:
         logits = torch.bmm(rows, key.transpose(1, 2))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    elif key.is_cuda:
+        products = query.flatten(1, 2).to(key.dtype)  # what it was: nothing is rounded
+        logits = torch.bmm(products, key.transpose(1, 2), out_dtype=rows.dtype) * dim**-0.5
     else:
         parts = key.split(KEYS_AT_ONCE, dim=1)
         logits = torch.cat([torch.bmm(rows, k.to(rows.dtype).transpose(1, 2)) for k in parts], -1)
@@ -104,7 +108,7 @@ def compress_layers(
     steps: Steps = PLAIN,
 ) -> list[Kept]:
     keys, values, q_windows = inputs.keys, inputs.values, inputs.q_windows
-    layers = len(keys)
+    layers, device = len(keys), keys[0].device
     batch, kv_heads, seq, dim = keys[0].shape
     window = q_windows[0].shape[2]
     n_visual = seq - window - text_before
@@ -114,9 +118,11 @@ def compress_layers(
     instruction = torch.stack([k[:, :, -window:] for k in keys]).float()
     elite_of = steps.elite(last, instruction, alpha).tolist()  # [L][B][W]
 
+    columns = torch.arange(window, device=device)
+
     def score_row(layer: int, row: int) -> Tensor:
-        chosen = torch.tensor([w for w, is_elite in enumerate(elite_of[layer][row]) if is_elite])
-        columns = torch.arange(window)
+        elites = [w for w, is_elite in enumerate(elite_of[layer][row]) if is_elite]
+        chosen = torch.tensor(elites, device=device)
         visible = torch.isin(columns, chosen) & (columns <= chosen[:, None])
         query = queries[layer][row][:, :, chosen].to(products)
         return steps.scores(query, keys[layer][row, :, text_before:], ~visible)
@@ -130,9 +136,9 @@ def compress_layers(
         for row in range(batch)
     ]
 
-    before = torch.arange(text_before)
-    after = torch.arange(seq - window, seq)
-    first = torch.arange(batch * kv_heads).view(batch, kv_heads, 1) * seq
+    before = torch.arange(text_before, device=device)
+    after = torch.arange(seq - window, seq, device=device)
+    first = torch.arange(batch * kv_heads, device=device).view(batch, kv_heads, 1) * seq
     out = []
     for layer in range(layers):
         positions = []

@@ -47,8 +47,11 @@ def interleave(
     seconds: float,
     warm_ups: int = 3,
     fewest_samples: int = 10,
+    synchronize: Callable[[], object] = lambda: None,
 ) -> dict[str, Timing]:
     """Calls every variant with a running turn number, round after round.
+
+    A call ends with ``synchronize``: on a GPU its time is what the host waits, launches included.
 
     The variant that begins a round changes from round to round. Rounds go on until ``seconds`` have
     passed, but there are at least ``fewest_samples``.
@@ -65,8 +68,10 @@ def interleave(
         shift = count % len(names)
         for name in names[shift:] + names[:shift]:
             call = variants[name]
+            synchronize()
             start = time.perf_counter()
             result = call(turn)
+            synchronize()
             took = time.perf_counter() - start
             del result  # freeing is not part of the time, whoever made the memory
             turn += 1
@@ -75,10 +80,11 @@ def interleave(
     return {name: Timing(taken) for name, taken in samples.items()}
 
 
-def bandwidth_variants(cache_bytes: int) -> dict[str, Callable[[int], object]]:
+def bandwidth_variants(
+    cache_bytes: int, device: torch.device | None = None
+) -> dict[str, Callable[[int], object]]:
     """Reading and copying memory, to take turns with what is measured: the yardstick of the run."""
-    elements = 4 * cache_bytes // 4
-    source = torch.ones(elements)
+    source = torch.ones(streamed_bytes(cache_bytes, device) // 4, device=device)
     target = torch.empty_like(source).fill_(0)
     return {
         "read bandwidth": lambda _: source.sum(),
@@ -86,7 +92,15 @@ def bandwidth_variants(cache_bytes: int) -> dict[str, Callable[[int], object]]:
     }
 
 
-def bandwidths(timings: Mapping[str, Timing], cache_bytes: int) -> tuple[float, float]:
+def streamed_bytes(cache_bytes: int, device: torch.device | None = None) -> int:
+    """What the bandwidth is measured on: four caches, and on a GPU enough to outweigh a launch."""
+    return max(4 * cache_bytes, 4 << 30) if device and device.type == "cuda" else 4 * cache_bytes
+
+
+def bandwidths(
+    timings: Mapping[str, Timing], cache_bytes: int, device: torch.device | None = None
+) -> tuple[float, float]:
     """Bytes per second read, and copied (bytes read and bytes written both counted)."""
     read, copy = timings["read bandwidth"], timings["copy bandwidth"]
-    return 4 * cache_bytes / read.median, 8 * cache_bytes / copy.median
+    size = streamed_bytes(cache_bytes, device)
+    return size / read.median, 2 * size / copy.median
