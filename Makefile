@@ -89,6 +89,11 @@ bench: $(VENV)/built ## Microbenchmarks in C++, then the whole against plain tor
 	$(call step,microbenchmarks,build/bench/bench/cpp/aircache_bench)
 	$(call step,against torch,$(BIN)/python bench/compare_torch.py)
 
+# With the environment's torch if `make build` made one, else with that of the system.
+.PHONY: gpu
+gpu: ## All that a GPU is to be asked: tests, sanitizers, benchmarks; RESULTS=folder
+	$(PYTHON) bench/on_gpu.py $(if $(RESULTS),--results $(RESULTS))
+
 .PHONY: wheel
 wheel: $(VENV)/installed ## Wheel and sdist into dist/
 	$(call step,wheel,CMAKE_ARGS= $(BIN)/python -m build --no-isolation)

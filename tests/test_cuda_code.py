@@ -86,7 +86,8 @@ def test_registers_and_spills(code):
 
 
 def test_scores_use_the_tensor_cores(code):
-    nvdisasm = pytest.importorskip("nvidia.cu13").__path__[0] + "/bin/nvdisasm"
+    nvdisasm = shutil.which("nvdisasm")  # the toolkit's, or the wheel's
+    nvdisasm = nvdisasm or pytest.importorskip("nvidia.cu13").__path__[0] + "/bin/nvdisasm"
     cubin, _ = code["window_scores"]
     listing = subprocess.run([nvdisasm, "-c", cubin], check=True, capture_output=True, text=True)
     functions = re.split(r"^\s*\.section\s+\.text\.", listing.stdout, flags=re.MULTILINE)[1:]
