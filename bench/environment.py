@@ -55,6 +55,8 @@ def _gpu(device: torch.device) -> dict[str, object]:
 
 
 def _commit() -> str:
+    if commit := os.environ.get("AIRCACHE_COMMIT"):  # where the sources travel without their history
+        return commit
     git = [
         "git",
         "-C",
