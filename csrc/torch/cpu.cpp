@@ -1,6 +1,7 @@
 // The ops on the CPU: threads come from torch's pool.
 #include <atomic>
 
+#include "cpu/kernels.h"
 #include "torch/ops.h"
 
 namespace aircache::torch_ops {
@@ -21,38 +22,15 @@ Parallel torch_parallel() {
           }};
 }
 
-class Cpu {
- public:
-  explicit Cpu(const Tensor&) : parallel_(torch_parallel()) {}
-
-  int64_t workspace_bytes(const InstructionAttentionParams& p) const {
-    return cpu::instruction_attention_workspace_bytes(p, parallel_);
-  }
-  int64_t workspace_bytes(const WindowScoresParams& p) const {
-    return cpu::window_scores_workspace_bytes(p, parallel_);
-  }
-  int64_t workspace_bytes(const SelectParams& p) const {
-    return cpu::select_workspace_bytes(p, parallel_);
-  }
-
-  void run(const InstructionAttentionParams& p) const { cpu::instruction_attention(p, parallel_); }
-  void run(const EliteWindowParams& p) const { cpu::elite_window(p); }
-  void run(const WindowScoresParams& p) const { cpu::window_scores(p, parallel_); }
-  void run(const MomentsParams& p) const { cpu::moments(p, parallel_); }
-  void run(const LayerBudgetsParams& p) const { cpu::layer_budgets(p); }
-  void run(const SelectParams& p) const { cpu::select(p, parallel_); }
-  void run(const GatherKvParams& p) const { cpu::gather_kv(p, parallel_); }
-  void run(const CompactKvParams& p) const { cpu::compact_kv_(p, parallel_); }
+struct Cpu : cpu::Kernels {
+  explicit Cpu(const Tensor&) : Kernels{torch_parallel()} {}
 
   std::vector<int64_t> largest_counts(SelectCountsParams p, const Tensor&) const {
     std::vector<int64_t> largest(static_cast<size_t>(p.layers));
     p.largest = largest.data();
-    cpu::select_largest_counts(p);
+    run(p);
     return largest;
   }
-
- private:
-  Parallel parallel_;
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 // The ops on CUDA: on the current stream of the tensors' device, without waiting for it.
 #include "cuda/device_guard.h"
-#include "torch/cuda_kernels.h"
+#include "cuda/kernels.h"
 #include "torch/ops.h"
 
 // libtorch_cuda.so's; weak, so that the library loads where torch is built for the CPU alone. There
@@ -11,7 +11,7 @@ extern "C" [[gnu::weak]] AOTITorchError aoti_torch_get_current_cuda_stream(int32
 namespace aircache::torch_ops {
 namespace {
 
-class Cuda : public CudaKernels {
+class Cuda : public cuda::Kernels {
  public:
   explicit Cuda(const Tensor& first) : device_(first.get_device_index()) {
     check(aoti_torch_get_current_cuda_stream != nullptr,
@@ -24,7 +24,7 @@ class Cuda : public CudaKernels {
   std::vector<int64_t> largest_counts(SelectCountsParams p, const Tensor& like) const {
     const Tensor on_device = allocate(like, {p.layers}, ScalarType::Long);
     p.largest = on_device.mutable_data_ptr<int64_t>();
-    cuda::select_largest_counts(p, stream);
+    run(p);
     const Tensor on_host =
         torch::stable::to(on_device, torch::stable::Device(torch::headeronly::DeviceType::CPU));
     const int64_t* counts = on_host.const_data_ptr<int64_t>();

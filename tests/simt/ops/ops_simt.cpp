@@ -2,9 +2,9 @@
 // And for the tests, through ctypes: the order of threads, what was launched, and what it moved.
 #include <sstream>
 
+#include "cuda/kernels.h"
 #include "cuda/launch_log.h"
 #include "executor.h"
-#include "torch/cuda_kernels.h"
 #include "torch/ops.h"
 
 extern "C" {
@@ -37,14 +37,14 @@ int64_t simt_bytes_written() { return simt::traffic.written; }
 namespace aircache::torch_ops {
 namespace {
 
-class Simt : public CudaKernels {
+class Simt : public cuda::Kernels {
  public:
   explicit Simt(const Tensor&) {}
 
   std::vector<int64_t> largest_counts(SelectCountsParams p, const Tensor&) const {
     std::vector<int64_t> largest(static_cast<size_t>(p.layers));
     p.largest = largest.data();
-    cuda::select_largest_counts(p, stream);
+    run(p);
     return largest;
   }
 };
