@@ -2,7 +2,7 @@
 
 What compression costs depends on what the queries see: how many instruction tokens are elite
 decides how many rows are scored, and the scores' shape decides what selection meets. So the inputs
-are not noise. cpp/problem.cpp draws the same kind:
+are not noise. cpp/recipe.h describes the same kind:
 
 noise   every element of a key and of a query is N(0, 1): logits of unmatched pairs are N(0, 1)
 topic   each KV head has a direction; 2 % of the visual tokens, in runs of 8, carry it in their

@@ -1,14 +1,29 @@
-// What a measured number must be read beside: the processor, its caches, the build, the time.
+// What a measured number must be read beside: the machine, the build, the time.
 #pragma once
 
-#include <algorithm>
-#include <cstdint>
 #include <cstdio>
 #include <ctime>
 #include <fstream>
 #include <string>
+#include <thread>
+#include <utility>
+#include <vector>
 
 namespace aircache::bench {
+
+/// Facts of a machine for the JSON: a key and a value, which is JSON already.
+using Facts = std::vector<std::pair<std::string, std::string>>;
+
+inline std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      out += '\\';
+    }
+    out += c;
+  }
+  return out + "\"";
+}
 
 inline std::string first_line_of(const std::string& command) {
   std::string line;
@@ -31,19 +46,9 @@ inline std::string cpu_model() {
   return "unknown";
 }
 
-/// Bytes of the largest cache a core of this machine sees; 64 MiB where the system does not say.
-/// sysconf is not asked: on virtual machines it has been seen to name the host's whole socket.
-inline int64_t last_level_cache_bytes() {
-  int64_t largest = 0;
-  for (int index = 0;; ++index) {
-    std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index) +
-                       "/size");
-    int64_t kib = 0;
-    if (!(file >> kib)) {
-      return largest > 0 ? largest : int64_t{64} << 20;
-    }
-    largest = std::max(largest, kib << 10);
-  }
+inline Facts processor_facts() {
+  return {{"cpu", quoted(cpu_model())},
+          {"cores", std::to_string(std::thread::hardware_concurrency())}};
 }
 
 /// Commit of the sources that the case table lies in, "-dirty" if they were edited since.

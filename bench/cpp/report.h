@@ -2,15 +2,20 @@
 #pragma once
 
 #include <cstdio>
-#include <fstream>
 #include <ostream>
 #include <string>
-#include <thread>
 
-#include "harness.h"
 #include "machine.h"
+#include "session.h"
 
 namespace aircache::bench {
+
+/// Who measured, where, and by what command.
+struct Program {
+  std::string name;
+  std::string command;
+  Facts machine;
+};
 
 inline void print_table_head() {
   std::puts(
@@ -29,36 +34,23 @@ inline void print_row(const Result& r) {
   std::fflush(stdout);
 }
 
-inline std::string quoted(const std::string& text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      out += '\\';
-    }
-    out += c;
-  }
-  return out + "\"";
-}
-
-inline void write_json(std::ostream& out, const Session& session, const std::string& command) {
-  const std::string& table = session.options().cases;
+inline void write_json(std::ostream& out, const Session& session, const Program& program) {
+  const Options& options = session.options();
+  const std::string commit =
+      options.commit.empty() ? git_commit(options.cases.substr(0, options.cases.find_last_of('/')))
+                             : options.commit;
   out.precision(9);
-  out << "{\n  \"benchmark\": \"aircache_bench\",\n  \"date\": " << quoted(utc_now())
-      << ",\n  \"commit\": " << quoted(git_commit(table.substr(0, table.find_last_of('/'))))
-      << ",\n  \"command\": " << quoted(command) << ",\n  \"cpu\": " << quoted(cpu_model())
-      << ",\n  \"cores\": " << std::thread::hardware_concurrency()
-      << ",\n  \"last_level_cache_bytes\": " << last_level_cache_bytes()
-      << ",\n  \"compiler\": " << quoted(__VERSION__) << ",\n  \"bandwidth\": [";
+  out << "{\n  \"benchmark\": " << quoted(program.name) << ",\n  \"date\": " << quoted(utc_now())
+      << ",\n  \"commit\": " << quoted(commit) << ",\n  \"command\": " << quoted(program.command);
+  for (const auto& [key, value] : program.machine) {
+    out << ",\n  " << quoted(key) << ": " << value;
+  }
+  out << ",\n  \"bandwidth\": [";
   const char* separator = "\n";
-  int workers = 0;
-  for (const Variant& variant : session.variants()) {
-    if (variant.parallel.workers != workers) {
-      workers = variant.parallel.workers;
-      out << separator << "    {\"workers\": " << workers
-          << ", \"read_gb_s\": " << variant.bandwidth.read
-          << ", \"copy_gb_s\": " << variant.bandwidth.copy << "}";
-      separator = ",\n";
-    }
+  for (const Bandwidth& bandwidth : session.bandwidths()) {
+    out << separator << "    {\"workers\": " << bandwidth.workers
+        << ", \"read_gb_s\": " << bandwidth.read << ", \"copy_gb_s\": " << bandwidth.copy << "}";
+    separator = ",\n";
   }
   out << "\n  ],\n  \"results\": [";
   separator = "\n";
@@ -71,7 +63,11 @@ inline void write_json(std::ostream& out, const Session& session, const std::str
         << ", \"cold\": " << (r.cold ? "true" : "false")
         << ", \"bytes_read\": " << r.work.bytes_read
         << ", \"bytes_written\": " << r.work.bytes_written << ", \"flops\": " << r.work.flops
-        << ", \"gb_s\": " << r.gigabytes_per_second() << ", \"roof_gb_s\": " << r.roof << "}";
+        << ", \"gb_s\": " << r.gigabytes_per_second() << ", \"roof_gb_s\": " << r.roof;
+    for (const auto& [key, value] : r.more) {
+      out << ", " << quoted(key) << ": " << value;
+    }
+    out << "}";
     separator = ",\n";
   }
   out << "\n  ]\n}\n";

@@ -1,4 +1,4 @@
-// What this machine's memory gives today: the yardstick of every GB/s in the same report.
+// The bandwidth of this machine's memory, with as many threads as a variant has.
 #pragma once
 
 #include <algorithm>
@@ -8,21 +8,17 @@
 #include <vector>
 
 #include "aircache/parallel.h"
+#include "result.h"
 #include "tensors.h"
 
 namespace aircache::bench {
-
-struct Bandwidth {
-  double read = 0;  // GB/s of summing an array
-  double copy = 0;  // GB/s of memcpy, bytes read and bytes written both counted
-};
 
 /// Medians of 15 passes over arrays of four times the last-level cache.
 inline Bandwidth measure_bandwidth(int64_t cache_bytes, const Parallel& parallel) {
   constexpr int64_t kTasks = 64;
   constexpr int kPasses = 15;
   const int64_t part = 4 * cache_bytes / kTasks / 64 * 8;  // in words, whole cache lines
-  const Buffer<uint64_t> from(part * kTasks), to(part * kTasks), sums(kTasks * 8);
+  const Buffer<uint64_t, HostMemory> from(part * kTasks), to(part * kTasks), sums(kTasks * 8);
 
   const auto median_seconds = [&](const Parallel::Body& body) {
     std::vector<double> seconds;
@@ -52,7 +48,7 @@ inline Bandwidth measure_bandwidth(int64_t cache_bytes, const Parallel& parallel
                 static_cast<size_t>(part) * sizeof(uint64_t));
   });
   const double gigabytes = static_cast<double>(from.bytes()) * 1e-9;
-  return {.read = gigabytes / read, .copy = 2 * gigabytes / copy};
+  return {.workers = parallel.workers, .read = gigabytes / read, .copy = 2 * gigabytes / copy};
 }
 
 }  // namespace aircache::bench
