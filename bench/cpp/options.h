@@ -17,7 +17,6 @@ struct Options {
   std::string tier;
   std::string cases = AIRCACHE_BENCH_CASES;
   std::string json;
-  std::string commit;                       // of the sources, where there is no git to ask
   double seconds = 1;                       // cap of one variant's samples
   int64_t copies_bytes = int64_t{2} << 30;  // most memory for input copies
 };
@@ -31,7 +30,6 @@ inline void parse(int argc, char** argv, const char* help, Options& options, Set
   own["--seconds"] = [&](const std::string& value) { options.seconds = std::stod(value); };
   own["--json"] = [&](const std::string& value) { options.json = value; };
   own["--cases"] = [&](const std::string& value) { options.cases = value; };
-  own["--commit"] = [&](const std::string& value) { options.commit = value; };
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
     if (name == "--help" || i + 1 == argc) {

@@ -35,13 +35,11 @@ inline void print_row(const Result& r) {
 }
 
 inline void write_json(std::ostream& out, const Session& session, const Program& program) {
-  const Options& options = session.options();
-  const std::string commit =
-      options.commit.empty() ? git_commit(options.cases.substr(0, options.cases.find_last_of('/')))
-                             : options.commit;
+  const std::string& table = session.options().cases;
   out.precision(9);
   out << "{\n  \"benchmark\": " << quoted(program.name) << ",\n  \"date\": " << quoted(utc_now())
-      << ",\n  \"commit\": " << quoted(commit) << ",\n  \"command\": " << quoted(program.command);
+      << ",\n  \"commit\": " << quoted(git_commit(table.substr(0, table.find_last_of('/'))))
+      << ",\n  \"command\": " << quoted(program.command);
   for (const auto& [key, value] : program.machine) {
     out << ",\n  " << quoted(key) << ": " << value;
   }

@@ -4,27 +4,10 @@
 #include <cstring>
 #include <vector>
 
+#include "half.h"
+
 namespace aircache::bench {
 namespace {
-
-uint16_t to_bfloat16(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof(bits));
-  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-}
-
-/// For the finite, moderate numbers drawn here; what is below the smallest normal becomes 0.
-uint16_t to_float16(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof(bits));
-  const uint32_t sign = (bits >> 16) & 0x8000u;
-  bits &= 0x7fffffffu;
-  if (bits < 0x38800000u) {
-    return static_cast<uint16_t>(sign);
-  }
-  bits += 0xfffu + ((bits >> 13) & 1u);
-  return static_cast<uint16_t>(sign | ((bits - 0x38000000u) >> 13));
-}
 
 void store(const std::vector<float>& row, DType dtype, void* to) {
   if (dtype == DType::kFloat32) {

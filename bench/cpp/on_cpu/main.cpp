@@ -19,7 +19,6 @@ constexpr const char* kHelp = R"(usage: aircache_bench [options]
   --seconds S        time cap of one measurement (default 1)
   --json FILE        also write the results here
   --cases FILE       another case table
-  --commit TEXT      the sources' commit, for the JSON (default: what git says)
 )";
 
 CpuOptions parse_options(int argc, char** argv) {
