@@ -11,6 +11,7 @@
 #include <functional>
 #include <vector>
 
+#include "cuda/check_cuda.h"
 #include "cuda/kernels.h"
 #include "on_cuda/device_memory.h"
 #include "on_cuda/gpu.h"
@@ -64,7 +65,6 @@ class CudaSession : public Session {
   Gpu gpu_;
   OwnStream stream_;
   StreamTimer timer_{stream_.get()};
-  int64_t most_launches_ = 256;  // behind a gate; less, once that was seen to be too many
 };
 
 }  // namespace aircache::bench
