@@ -55,7 +55,7 @@ def _gpu(device: torch.device) -> dict[str, object]:
 
 
 def _commit() -> str:
-    if commit := os.environ.get("AIRCACHE_COMMIT"):  # where the sources travel without their history
+    if commit := os.environ.get("AIRCACHE_COMMIT"):  # sources without their history
         return commit
     git = [
         "git",
