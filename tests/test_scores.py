@@ -1,5 +1,7 @@
 """instruction_attention, elite_window and window_scores against the fp64 reference."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -50,6 +52,14 @@ def test_instruction_attention(case, backend, isa):
 @pytest.mark.parametrize("heads", HEADS)
 def test_window_scores(case, heads, backend, isa):
     check_scores(case, backend, heads)
+
+
+@pytest.mark.parametrize("prompt", ["left padding", "padding everywhere", "long instruction"])
+def test_wide_heads_in_fp32(prompt, backend, isa):
+    """A long dot product rounds more often, and here no mean over rows hides it."""
+    case = Case(prompt=prompt, group=1, head_dim=256, window=1, layout="bshd")
+    for seed in range(3):
+        check_scores(replace(case, seed=seed), backend)
 
 
 @pytest.mark.full

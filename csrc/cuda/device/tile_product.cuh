@@ -36,6 +36,10 @@ __device__ inline float dot(const float4& a, const float4& b, float sum) {
   return sum;
 }
 
+/// fp32 products that are added up one after the other before their sum joins the others': rounding
+/// errors grow with the length of such a chain, and plain torch's are short.
+inline constexpr uint32_t kSumLength = 32;
+
 /// c[n] = a[16 x dim] * (rows [8 n, 8 n + 8) of b)^T. dim is a multiple of 16; rows are `stride`
 /// elements apart, an odd number of 16 bytes, so that eight rows meet in no bank.
 template <class T, int kColumnBlocks>
@@ -49,18 +53,25 @@ __device__ void tile_product(const T* a, const T* b, uint32_t stride, uint32_t d
   if constexpr (std::is_same_v<T, float>) {
     const float* rows = a + product_row(lane) * stride;
     const float* columns = b + product_column(lane) * stride;
+    for (uint32_t begin = 0; begin < dim; begin += kSumLength) {
+      float part[kColumnBlocks][4] = {};
 #pragma unroll 2
-    for (uint32_t d = 0; d < dim; d += 4) {
-      const float4 a0 = *reinterpret_cast<const float4*>(rows + d);
-      const float4 a1 = *reinterpret_cast<const float4*>(rows + 8 * stride + d);
+      for (uint32_t d = begin; d < min(begin + kSumLength, dim); d += 4) {
+        const float4 a0 = *reinterpret_cast<const float4*>(rows + d);
+        const float4 a1 = *reinterpret_cast<const float4*>(rows + 8 * stride + d);
 #pragma unroll
-      for (uint32_t n = 0; n < kColumnBlocks; ++n) {
-        const float4 b0 = *reinterpret_cast<const float4*>(columns + 8 * n * stride + d);
-        const float4 b1 = *reinterpret_cast<const float4*>(columns + (8 * n + 1) * stride + d);
-        c[n][0] = dot(a0, b0, c[n][0]);
-        c[n][1] = dot(a0, b1, c[n][1]);
-        c[n][2] = dot(a1, b0, c[n][2]);
-        c[n][3] = dot(a1, b1, c[n][3]);
+        for (uint32_t n = 0; n < kColumnBlocks; ++n) {
+          const float4 b0 = *reinterpret_cast<const float4*>(columns + 8 * n * stride + d);
+          const float4 b1 = *reinterpret_cast<const float4*>(columns + (8 * n + 1) * stride + d);
+          part[n][0] = dot(a0, b0, part[n][0]);
+          part[n][1] = dot(a0, b1, part[n][1]);
+          part[n][2] = dot(a1, b0, part[n][2]);
+          part[n][3] = dot(a1, b1, part[n][3]);
+        }
+      }
+#pragma unroll
+      for (uint32_t i = 0; i < 4 * kColumnBlocks; ++i) {
+        c[i / 4][i % 4] += part[i / 4][i % 4];
       }
     }
   } else {
