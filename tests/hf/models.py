@@ -1,0 +1,199 @@
+"""Small random models of every family, as data: configurations, and what an image is for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+PAD, IMAGE, VIDEO, VISION_START, VISION_END, VOCABULARY = 0, 120, 121, 122, 123, 128
+HIDDEN, LAYERS, QUERY_HEADS, KV_HEADS, HEAD_DIM = 64, 3, 4, 2, 16
+
+TEXT = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": HIDDEN,
+    "intermediate_size": 96,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": QUERY_HEADS,
+    "num_key_value_heads": KV_HEADS,
+    "head_dim": HEAD_DIM,
+    "max_position_embeddings": 512,
+    "pad_token_id": PAD,
+    "bos_token_id": 1,
+    "eos_token_id": None,
+    "tie_word_embeddings": False,
+}
+# A vision tower of one layer over `side` x `side` pixels.
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "patch_size": 4,
+}
+MROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+QWEN_VISION = {
+    "depth": 1,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_heads": 2,
+    "patch_size": 4,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 1,
+    "out_hidden_size": HIDDEN,
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to build a model and the pixels of one image; its tokens are asked of the model."""
+
+    name: str
+    model: str
+    config: str
+    settings: dict[str, Any]
+    pixels: Callable[[torch.Generator], dict[str, Tensor]]
+    types: str | None = None  # the input that marks visual tokens, if the model needs one
+    mrope: bool = False
+
+
+def grid(generator: torch.Generator) -> dict[str, Tensor]:
+    """Qwen's form: patches in a row and their grid; 6 x 8 patches are 12 tokens."""
+    return {
+        "pixel_values": torch.randn(48, 3 * 4 * 4, generator=generator),
+        "image_grid_thw": torch.tensor([[1, 6, 8]]),
+    }
+
+
+def square(side: int, dims: int = 4, **more: Any) -> Callable[[torch.Generator], dict[str, Tensor]]:
+    def pixels(generator: torch.Generator) -> dict[str, Tensor]:
+        values = torch.randn([1] * (dims - 3) + [3, side, side], generator=generator)
+        return {"pixel_values": values} | {k: torch.tensor(v) for k, v in more.items()}
+
+    return pixels
+
+
+def clip(**more: Any) -> dict[str, Any]:
+    return {"model_type": "clip_vision_model", "image_size": 16, "projection_dim": 32} | VISION | more
+
+
+def siglip(**more: Any) -> dict[str, Any]:
+    return {"model_type": "siglip_vision_model", "image_size": 16} | VISION | more
+
+
+FAMILIES = {
+    family.name: family
+    for family in [
+        Family(
+            "qwen2_5_vl",
+            "Qwen2_5_VLForConditionalGeneration",
+            "Qwen2_5_VLConfig",
+            {
+                "text_config": TEXT | {"rope_parameters": MROPE},
+                "vision_config": QWEN_VISION | {"fullatt_block_indexes": [0], "window_size": 16},
+                "image_token_id": IMAGE,
+                "video_token_id": VIDEO,
+                "vision_start_token_id": VISION_START,
+                "vision_end_token_id": VISION_END,
+            },
+            grid,
+            types="mm_token_type_ids",
+            mrope=True,
+        ),
+        Family(
+            "llava",
+            "LlavaForConditionalGeneration",
+            "LlavaConfig",
+            {
+                "text_config": TEXT | {"model_type": "llama"},
+                "vision_config": clip(),
+                "image_token_index": IMAGE,
+                "vision_feature_layer": -1,
+            },
+            square(16),
+        ),
+    ]
+}
+
+
+@cache
+def build(name: str, attention: str = "sdpa", seed: int = 0) -> Any:
+    """The model, fp32, on the CPU. Shared by tests: leave it as it was."""
+    family = FAMILIES[name]
+    config = getattr(transformers, family.config)(**family.settings)
+    torch.manual_seed(seed)
+    model = getattr(transformers, family.model)._from_config(config, attn_implementation=attention)
+    peak(model)
+    model.generation_config.pad_token_id = PAD
+    return model.eval()
+
+
+@torch.no_grad()
+def peak(model: Any) -> None:
+    """Weights of unit gain, and larger queries: the default ones would attend uniformly, and no
+    token would be worth more than another."""
+    for name, weight in model.named_parameters():
+        if weight.dim() > 1:
+            fan_in = 1 if "embed" in name else weight[0].numel()
+            gain = 2.0 if "q_proj" in name else 1.0
+            weight.normal_(0, gain * fan_in**-0.5)
+
+
+@dataclass
+class Prompt:
+    """One row of a batch: text is a number of random tokens, an image is ``"image"``."""
+
+    parts: tuple[int | str, ...]
+    seed: int = 0
+
+
+def question(seed: int = 0) -> Prompt:
+    """An image and eight tokens about it."""
+    return Prompt((3, "image", 8), seed)
+
+
+def inputs(name: str, *prompts: Prompt) -> dict[str, Tensor]:
+    """What a processor would make of the prompts: left-padded ids, pixels, the family's types."""
+    family, model = FAMILIES[name], build(name)
+    rows, pixels = [], []
+    for prompt in prompts:
+        generator = torch.Generator().manual_seed(prompt.seed)
+        row: list[int] = []
+        for part in prompt.parts:
+            if part == "image":
+                pixels.append(family.pixels(generator))
+                row += [IMAGE] * image_tokens(model, pixels[-1])
+            else:
+                row += torch.randint(2, 100, (part,), generator=generator).tolist()
+        rows.append(row)
+    length = max(map(len, rows))
+    ids = torch.tensor([[PAD] * (length - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
+    made = {"input_ids": ids, "attention_mask": mask}
+    if family.types is not None:
+        made[family.types] = (ids == IMAGE).long()
+    for key in pixels[0] if pixels else ():
+        made[key] = torch.cat([p[key] for p in pixels])
+    return made
+
+
+def image_tokens(model: Any, pixels: dict[str, Tensor]) -> int:
+    with torch.no_grad():
+        features = model.get_image_features(**pixels).pooler_output
+    return sum(f.shape[:-1].numel() for f in features)
+
+
+def following(model: Any, mask: Tensor, ids: Tensor) -> dict[str, Tensor]:
+    """The arguments of a plain forward over text ``ids`` ``[batch, new]`` that follows what
+    ``mask`` ``[batch, seen]`` covers; positions as ``generate`` would give them."""
+    mask = torch.cat([mask, torch.ones_like(ids)], 1)
+    position = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    core = model.model
+    if getattr(core, "rope_deltas", None) is not None:
+        position = (position + core.rope_deltas).expand(3, -1, -1)
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": position}
