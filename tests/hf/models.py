@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -49,6 +49,9 @@ QWEN_VISION = {
 }
 
 
+Pixels = Callable[[torch.Generator], dict[str, Tensor]]
+
+
 @dataclass(frozen=True)
 class Family:
     """How to build a model and the pixels of one image; its tokens are asked of the model."""
@@ -57,9 +60,8 @@ class Family:
     model: str
     config: str
     settings: dict[str, Any]
-    pixels: Callable[[torch.Generator], dict[str, Tensor]]
+    pixels: Pixels
     types: str | None = None  # the input that marks visual tokens, if the model needs one
-    mrope: bool = False
 
 
 def grid(generator: torch.Generator) -> dict[str, Tensor]:
@@ -70,52 +72,196 @@ def grid(generator: torch.Generator) -> dict[str, Tensor]:
     }
 
 
-def square(side: int, dims: int = 4, **more: Any) -> Callable[[torch.Generator], dict[str, Tensor]]:
+def square(side: int, dims: int = 4, tiles: int = 1, **more: Any) -> Pixels:
+    """``[1, 3, side, side]`` pixels, or with a dimension of tiles before the colours."""
+
     def pixels(generator: torch.Generator) -> dict[str, Tensor]:
-        values = torch.randn([1] * (dims - 3) + [3, side, side], generator=generator)
+        batch = [1, tiles] if dims == 5 else [1]
+        values = torch.randn([*batch, 3, side, side], generator=generator)
         return {"pixel_values": values} | {k: torch.tensor(v) for k, v in more.items()}
 
     return pixels
 
 
 def clip(**more: Any) -> dict[str, Any]:
-    return {"model_type": "clip_vision_model", "image_size": 16, "projection_dim": 32} | VISION | more
+    return (
+        {"model_type": "clip_vision_model", "image_size": 16, "projection_dim": 32} | VISION | more
+    )
 
 
 def siglip(**more: Any) -> dict[str, Any]:
     return {"model_type": "siglip_vision_model", "image_size": 16} | VISION | more
 
 
+QWEN_IDS = {
+    "image_token_id": IMAGE,
+    "video_token_id": VIDEO,
+    "vision_start_token_id": VISION_START,
+    "vision_end_token_id": VISION_END,
+}
+
+
+def qwen(name: str, prefix: str, text: dict[str, Any], vision: dict[str, Any]) -> Family:
+    return Family(
+        name,
+        f"{prefix}ForConditionalGeneration",
+        f"{prefix}Config",
+        {"text_config": TEXT | text, "vision_config": QWEN_VISION | vision, **QWEN_IDS},
+        grid,
+        types="mm_token_type_ids",
+    )
+
+
+def llava(
+    name: str, prefix: str, decoder: str, vision: dict[str, Any], pixels: Pixels, **more: Any
+) -> Family:
+    """The families that put a projected tower before a language model of its own type."""
+    text_config = TEXT | {"model_type": decoder} | more.pop("text", {})
+    settings = {"text_config": text_config, "vision_config": vision} | more
+    return Family(name, f"{prefix}ForConditionalGeneration", f"{prefix}Config", settings, pixels)
+
+
+GEMMA3_TEXT = {
+    "num_hidden_layers": 4,
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
+    "sliding_window": 16,
+    "query_pre_attn_scalar": 8,
+}
+QWEN3_5_TEXT = {
+    "num_hidden_layers": 4,
+    "layer_types": ["linear_attention", "full_attention"] * 2,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "rope_parameters": MROPE | {"partial_rotary_factor": 1.0},
+}
+# A tower that reads 28 x 28 pixels as a base of 16 x 16 and tiles of it.
+ANYRES = {"image_grid_pinpoints": [[16, 32], [32, 16], [32, 32]], "vision_feature_layer": -1}
+
 FAMILIES = {
     family.name: family
     for family in [
-        Family(
+        qwen(
             "qwen2_5_vl",
-            "Qwen2_5_VLForConditionalGeneration",
-            "Qwen2_5_VLConfig",
-            {
-                "text_config": TEXT | {"rope_parameters": MROPE},
-                "vision_config": QWEN_VISION | {"fullatt_block_indexes": [0], "window_size": 16},
-                "image_token_id": IMAGE,
-                "video_token_id": VIDEO,
-                "vision_start_token_id": VISION_START,
-                "vision_end_token_id": VISION_END,
-            },
-            grid,
-            types="mm_token_type_ids",
-            mrope=True,
+            "Qwen2_5_VL",
+            {"rope_parameters": MROPE},
+            {"fullatt_block_indexes": [0], "window_size": 16},
         ),
-        Family(
+        qwen(
+            "qwen2_vl",
+            "Qwen2VL",
+            {"rope_parameters": MROPE},
+            {"embed_dim": 32, "mlp_ratio": 1, "hidden_size": HIDDEN},
+        ),
+        qwen(
+            "qwen3_vl",
+            "Qwen3VL",
+            {"rope_parameters": MROPE},
+            {"deepstack_visual_indexes": [0], "num_position_embeddings": 64},
+        ),
+        qwen("qwen3_5", "Qwen3_5", QWEN3_5_TEXT, {"num_position_embeddings": 64}),
+        qwen(
+            "glm4v",
+            "Glm4v",
+            {"rope_parameters": MROPE | {"partial_rotary_factor": 1.0}},
+            {"image_size": 32, "hidden_size": 32, "attention_bias": False},
+        ),
+        llava(
             "llava",
-            "LlavaForConditionalGeneration",
-            "LlavaConfig",
-            {
-                "text_config": TEXT | {"model_type": "llama"},
-                "vision_config": clip(),
-                "image_token_index": IMAGE,
-                "vision_feature_layer": -1,
-            },
+            "Llava",
+            "llama",
+            clip(),
             square(16),
+            image_token_index=IMAGE,
+            vision_feature_layer=-1,
+        ),
+        llava(
+            "llava_next",
+            "LlavaNext",
+            "mistral",
+            clip(),
+            square(16, dims=5, tiles=3, image_sizes=[[16, 32]]),
+            text={"sliding_window": None},
+            image_token_index=IMAGE,
+            **ANYRES,
+        ),
+        llava(
+            "llava_onevision",
+            "LlavaOnevision",
+            "qwen2",
+            siglip(),
+            square(16, dims=5, tiles=3, image_sizes=[[16, 32]]),
+            image_token_index=IMAGE,
+            video_token_index=VIDEO,
+            vision_aspect_ratio="anyres_max_9",
+            **ANYRES,
+        ),
+        llava(
+            "internvl",
+            "InternVL",
+            "qwen2",
+            VISION
+            | {"image_size": [16, 16], "patch_size": [4, 4], "model_type": "internvl_vision"},
+            square(16),
+            image_token_id=IMAGE,
+            image_seq_length=4,
+        ),
+        llava(
+            "idefics3",
+            "Idefics3",
+            "llama",
+            VISION | {"image_size": 16, "model_type": "idefics3_vision"},
+            square(16, dims=5),
+            image_token_id=IMAGE,
+            scale_factor=1,
+            pad_token_id=PAD,
+        ),
+        llava(
+            "smolvlm",
+            "SmolVLM",
+            "llama",
+            VISION | {"image_size": 16, "model_type": "smolvlm_vision"},
+            square(16, dims=5),
+            image_token_id=IMAGE,
+            scale_factor=1,
+            pad_token_id=PAD,
+        ),
+        llava(
+            "mistral3",
+            "Mistral3",
+            "mistral",
+            VISION | {"model_type": "pixtral", "image_size": 16, "head_dim": 16},
+            square(16, image_sizes=[[16, 16]]),
+            text={"sliding_window": None},
+            image_token_index=IMAGE,
+            spatial_merge_size=1,
+            vision_feature_layer=-1,
+        ),
+        replace(
+            llava(
+                "gemma3",
+                "Gemma3",
+                "gemma3_text",
+                siglip(),
+                square(16),
+                text=GEMMA3_TEXT,
+                image_token_index=IMAGE,
+                mm_tokens_per_image=16,
+            ),
+            types="token_type_ids",
+        ),
+        replace(
+            llava(
+                "paligemma",
+                "PaliGemma",
+                "gemma",
+                siglip(projection_dim=HIDDEN),
+                square(16),
+                image_token_index=IMAGE,
+                projection_dim=HIDDEN,
+            ),
+            types="token_type_ids",
         ),
     ]
 }
@@ -125,7 +271,7 @@ FAMILIES = {
 def build(name: str, attention: str = "sdpa", seed: int = 0) -> Any:
     """The model, fp32, on the CPU. Shared by tests: leave it as it was."""
     family = FAMILIES[name]
-    config = getattr(transformers, family.config)(**family.settings)
+    config = getattr(transformers, family.config)(**family.settings, tie_word_embeddings=False)
     torch.manual_seed(seed)
     model = getattr(transformers, family.model)._from_config(config, attn_implementation=attention)
     peak(model)
@@ -140,8 +286,9 @@ def peak(model: Any) -> None:
     for name, weight in model.named_parameters():
         if weight.dim() > 1:
             fan_in = 1 if "embed" in name else weight[0].numel()
-            gain = 2.0 if "q_proj" in name else 1.0
+            gain = 2.0 if "q_proj" in name else 0.25 if "lm_head" in name else 1.0
             weight.normal_(0, gain * fan_in**-0.5)
+    model.lm_head.weight[IMAGE:] = 0  # it does not speak in placeholders
 
 
 @dataclass

@@ -46,12 +46,10 @@ def _attend(
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """An attention function of transformers."""
-    layer = None if aircache is None else aircache.layers[module.layer_idx]
-    if not isinstance(layer, CompressedLayer):
-        return _implementation(base, module)(module, query, key, value, attention_mask, **options)
-
-    aircache.observe(layer, query, options.get("scaling"))
-    if not layer.compressed:
+    layer = None if aircache is None else aircache._layer_of(module.layer_idx, key)
+    if layer is not None:
+        aircache._observe(module.layer_idx, query, options.get("scaling"))
+    if layer is None or not layer.compressed:
         return _implementation(base, module)(module, query, key, value, attention_mask, **options)
     mask = _readable(layer, attention_mask, query.shape[2], key.shape[2], key.device)
     if base == "eager":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 import weakref
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,12 +13,12 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from aircache_ext import _checks
-from aircache_ext._compress import kept_tokens
 from aircache_ext.hf import switch
+from aircache_ext.hf.evict import evict
 from aircache_ext.hf.layer import CompressedLayer
+from aircache_ext.hf.reading import Reading, as_rows
 from aircache_ext.hf.report import Report
 from aircache_ext.hf.turn import Turn
-from aircache_ext.hf.visual import valid_tokens, visual_tokens
 from aircache_ext.ops import BudgetMode, Heads
 
 SHORT_INSTRUCTION = 4  # tokens
@@ -88,10 +87,6 @@ class CompressedCache(Cache):
             "budget_mode": budget_mode,
         }
         self._budget = budget
-        self.max_window = max_window
-        self.prompt_length = prompt_length
-        self.visual = visual
-
         self._switch = switch.acquire(model)
         self._close = weakref.finalize(self, self._switch.release)
         layers = DynamicCache(config=self._switch.text_config).layers
@@ -104,20 +99,23 @@ class CompressedCache(Cache):
                 f"model is a {type(model).__name__} without a full-attention layer, and no other "
                 "kind can be compressed"
             )
+        self._reading = Reading(self._switch.config, max_window, prompt_length, visual)
         self._warned: set[str] = set()
         self._start_over()
 
     def _start_over(self) -> None:
-        self._reading = False  # a forward is under way
-        self._new_valid: Tensor | None = None  # [batch, new], of its tokens; None if all are
-        self._take = 0  # how many of its tokens belong to the turn
-        self._window = 0  # queries to keep of the turn's end
-        self._ready = False  # whether the turn is over with this forward
-        self._turn: Turn | None = None
+        self._reading.start_over()
         self._protected = 0  # tokens up to here cannot be cropped: some of them are gone
-        self._padding: Tensor | None = None  # [batch], padding tokens seen
         self._seconds = 0.0
         self._allocated: tuple[int | None, int | None] = (None, None)
+
+    @property
+    def visual(self) -> Tensor | None:
+        return self._reading.visual
+
+    @visual.setter
+    def visual(self, visual: Tensor | None) -> None:
+        self._reading.visual = visual
 
     # ---- the model's side ----------------------------------------------------------------------
 
@@ -126,64 +124,17 @@ class CompressedCache(Cache):
         """By layer index."""
         return {i: x for i, x in enumerate(self.layers) if isinstance(x, CompressedLayer)}
 
-    def _begin(self, inputs: Mapping[str, Any]) -> None:
+    def _begin(self, inputs: dict[str, Any]) -> None:
         """A forward with these arguments is about to read its tokens."""
-        ids, embeds = inputs.get("input_ids"), inputs.get("inputs_embeds")
-        tokens: Tensor = ids if ids is not None else embeds  # [batch, new, ...]
-        batch, new = tokens.shape[:2]
         seen = self.get_seq_length()
-        valid = valid_tokens(inputs, batch, new, tokens.device)
-        visual = self._visual(inputs, seen, batch, new, tokens.device)
-        some_visual, some_padding = torch.stack([visual.any(), ~valid.all()]).tolist()
-        self._reading = True
-        self._new_valid = valid if some_padding else None
-        if some_padding:
-            padding = (~valid).sum(1)
-            self._padding = padding if self._padding is None else self._padding + padding
-
-        if self._turn is None and some_visual:
-            self._turn = Turn(seen, visual[:, :0], valid[:, :0])
-        if self._turn is None:
-            self._take = self._window = 0
-            if new == 1 and seen and not self._protected:
-                self._warn("no visual token was seen, so nothing is compressed")
-            return
-        end = seen + new
-        within_prompt = self.prompt_length is not None and self._turn.start < self.prompt_length
-        if within_prompt:
-            end = min(end, self.prompt_length)
-        self._take = max(end - seen, 0)
-        self._turn.append(visual[:, : self._take], valid[:, : self._take])
-        instruction = self._turn.instruction_lengths()
-        self._window = min(max(tokens for tokens, _ in instruction), self.max_window)
-        if within_prompt:
-            self._ready = self._turn.end == self.prompt_length
-        else:
-            texts = [text for _, text in instruction if text >= 0]
-            self._ready = bool(texts) and all(texts)
-
-    def _visual(
-        self, inputs: Mapping[str, Any], seen: int, batch: int, new: int, device: torch.device
-    ) -> Tensor:
-        """``[batch, new]`` bool: what the user said, and for tokens after that what the inputs do."""
-        told = visual_tokens(self._switch.config, inputs, seen, new)
-        if self.visual is None:
-            if told is None:
-                raise ValueError(
-                    "which tokens are visual cannot be told: the model was called without "
-                    "input_ids and mm_token_type_ids, or its configuration names no image_token_id "
-                    "or video_token_id. Give CompressedCache visual=, [batch, length] bool"
-                )
-            return told
-        if told is None:
-            told = torch.zeros(batch, new, dtype=torch.bool, device=device)
-        given = _as_rows("visual", self.visual, batch)[:, seen : seen + new].to(device)
-        return torch.cat([given, told[:, given.shape[1] :]], 1)
+        self._reading.begin(inputs, seen)
+        if seen and self._reading.new == 1 and not self._reading.saw_visual:
+            self._warn("no visual token was seen, so nothing is compressed")
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        if not (self._reading and self._switch.on and self._close.alive):
+        if not (self._reading.under_way and self._switch.on and self._close.alive):
             raise RuntimeError(
                 "this CompressedCache cannot be read: it was closed, or it is used with another "
                 "model than its own, or the model's attention implementation was changed since. "
@@ -191,43 +142,50 @@ class CompressedCache(Cache):
             )
         updated = super().update(key_states, value_states, layer_idx, *args, **kwargs)
         layer = self.layers[layer_idx]
-        if isinstance(layer, CompressedLayer) and self._new_valid is not None:
-            layer.mark_padding(self._new_valid)
+        if isinstance(layer, CompressedLayer) and self._reading.new_valid is not None:
+            layer.mark_padding(self._reading.new_valid)
         return updated
 
-    def observe(self, layer: CompressedLayer, query: Tensor, scaling: float | None) -> None:
+    def _layer_of(self, index: int, key: Tensor) -> CompressedLayer | None:
+        """Whose keys these are: the layer's with that index, or of one that it shares them with."""
+        layer = self.layers[index]
+        if getattr(layer, "keys", None) is not key:
+            layer = next((x for x in self._compressible.values() if x.keys is key), None)
+        return layer if isinstance(layer, CompressedLayer) else None
+
+    def _observe(self, index: int, query: Tensor, scaling: float | None) -> None:
         """``query`` ``[batch, query_heads, new, head_dim]`` is what the layer attends with."""
-        if self._window == 0 or self._take == 0:
+        layer = self.layers[index]
+        if not isinstance(layer, CompressedLayer):
+            return  # it shares the keys of another, which has queries of its own
+        take, window = self._reading.take, self._reading.window
+        if take == 0 or window == 0:
             return
-        query = query[:, :, : self._take][:, :, -self._window :]
+        query = query[:, :, :take][:, :, -window:]
         if layer.queries is not None:
-            query = torch.cat([layer.queries, query], 2)[:, :, -self._window :]
+            query = torch.cat([layer.queries, query], 2)[:, :, -window:]
         layer.queries = query.detach().clone()  # a view would keep all of the prompt's
         layer.scaling = scaling
 
     def _end(self) -> None:
         """The text decoder is done with the forward."""
-        self._reading = False
-        if self._turn is not None and self._ready:
-            turn, self._turn = self._turn, None
-            self._ready = False
+        if (turn := self._reading.finish()) is not None:
             self._evict(turn)
 
     # ---- the eviction --------------------------------------------------------------------------
 
     def _evict(self, turn: Turn) -> None:
         layers = list(self._compressible.values())
-        texts = [text for _, text in turn.instruction_lengths()]
-        if -1 in texts:
+        if len(turn.texts) < len(turn.visual):
             self._warn("a row has no visual token and keeps all it has")
-        if 0 in texts:
+        if 0 in turn.texts:
             self._warn("no text follows the last visual token of a row, which keeps all it has")
-        if any(0 < text < SHORT_INSTRUCTION for text in texts):
+        if any(0 < text < SHORT_INSTRUCTION for text in turn.texts):
             self._warn(
                 f"fewer than {SHORT_INSTRUCTION} tokens follow the last visual one: what is kept "
                 "follows the chat template more than the question. Ask after the image"
             )
-        if self._window == 0:
+        if turn.instruction == 0:
             return
         if any(layer.queries is None for layer in layers):
             raise RuntimeError(
@@ -236,51 +194,13 @@ class CompressedCache(Cache):
             )
         device = layers[0].keys.device
         began, allocated = _clock(device), _allocated(device)
-        self._drop(layers, *self._choose(layers, turn), turn)
+        budget = self._budget
+        if isinstance(budget, Tensor):
+            budget = as_rows("budget", budget, len(layers[0].keys)).to(device)
+        evict(layers, turn, budget=budget, **self._options)
         self._protected = turn.end
         self._seconds += _clock(device) - began
         self._allocated = allocated, _allocated(device)
-
-    def _choose(self, layers: list[CompressedLayer], turn: Turn) -> tuple[list[Tensor], Tensor]:
-        """The turn's positions that stay, as ``ops.select`` gives them."""
-        spans = [_slots_of(layer, turn) for layer in layers]
-        device = layers[0].keys.device
-        batch = layers[0].keys.shape[0]
-        budget = self._budget
-        if isinstance(budget, Tensor):
-            budget = _as_rows("budget", budget, batch).to(device)
-        queries = [layer.queries for layer in layers]
-        for layer in layers:
-            layer.queries = None
-        return kept_tokens(
-            [layer.keys[:, :, span] for layer, span in zip(layers, spans, strict=True)],
-            [query for query in queries if query is not None],
-            visual=turn.visual.to(device),
-            valid=turn.valid.to(device),
-            scale=layers[0].scaling,
-            budget=budget,
-            capacity=None,
-            slots=None,
-            **self._options,
-        )
-
-    def _drop(
-        self, layers: list[CompressedLayer], indices: list[Tensor], counts: Tensor, turn: Turn
-    ) -> None:
-        """Layer by layer, so that no more than one of them exists twice."""
-        keeps = []
-        for layer, index in zip(layers, indices, strict=True):
-            span = _slots_of(layer, turn)
-            keep = layer.validity()[:, None].repeat(1, index.shape[1], 1)  # [batch, heads, slots]
-            # -1 stands for nothing and falls into a slot of its own.
-            chosen = keep.new_zeros(*keep.shape[:2], turn.length + 1)
-            chosen.scatter_(2, index.masked_fill(index < 0, turn.length), True)
-            keep[:, :, span] = chosen[..., :-1]
-            keeps.append(keep)
-        kept = torch.stack([keep[:, 0].sum(1) for keep in keeps])  # [layers, batch]
-        bounds = torch.stack([kept.amin(1), kept.amax(1)], 1).tolist()
-        for layer, keep, (least, most) in zip(layers, keeps, bounds, strict=True):
-            layer.evict(keep, most, least == most)
 
     # ---- the user's side -----------------------------------------------------------------------
 
@@ -290,10 +210,11 @@ class CompressedCache(Cache):
         kept = {i: layer.validity().sum(1).tolist() for i, layer in layers.items()}
         seen = self.get_seq_length()
         batch = len(next(iter(kept.values()))) if kept else 0
-        padding = [0] * batch if self._padding is None else self._padding.tolist()
+        padding = self._reading.padding
+        paddings = [0] * batch if padding is None else padding.tolist()
         before = sum(seen * _bytes(layer) // layer.slots for layer in layers.values())
         return Report(
-            seen=[seen - padded for padded in padding],
+            seen=[seen - padded for padded in paddings],
             kept=kept,
             bytes_before=before,
             bytes_after=sum(map(_bytes, layers.values())),
@@ -343,53 +264,32 @@ class CompressedCache(Cache):
                 "For assisted decoding give CompressedCache prompt_length="
             )
         super().crop(tokens_to_remove)
-        if self._turn is not None and left < self._turn.end:
-            cut = self._turn.end - left
-            for layer in self._compressible.values():
-                if layer.queries is not None:
-                    layer.queries = layer.queries[:, :, : max(layer.queries.shape[2] - cut, 0)]
-            self._turn.crop(max(left - self._turn.start, 0))
+        lost = self._reading.crop(left)
+        for layer in self._compressible.values():
+            if layer.queries is not None:
+                layer.queries = layer.queries[:, :, : max(layer.queries.shape[2] - lost, 0)]
 
     def activate_past_recording(self) -> None:
         """Assisted decoding announces itself: its first forward holds candidates of an answer."""
-        if self.prompt_length is None and self.get_seq_length() == 0:
+        if self._reading.prompt_length is None and self.get_seq_length() == 0:
             raise ValueError(
                 "assisted decoding reads the prompt and candidates of the answer in one forward: "
                 "give CompressedCache prompt_length=, so that only the prompt is compressed"
             )
         super().activate_past_recording()
 
-    def _select_rows(self, rows: Tensor) -> None:
-        if self._turn is not None:
-            self._turn.select_rows(rows)
-        if self._padding is not None:
-            self._padding = self._padding[rows.to(self._padding.device)]
-
     def reorder_cache(self, beam_idx: Tensor) -> None:
         super().reorder_cache(beam_idx)
-        self._select_rows(beam_idx)
+        self._reading.select_rows(beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         batch = next(iter(self._compressible.values())).keys.shape[0]
         super().batch_repeat_interleave(repeats)
-        self._select_rows(torch.arange(batch).repeat_interleave(repeats))
+        self._reading.select_rows(torch.arange(batch).repeat_interleave(repeats))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         super().batch_select_indices(indices)
-        self._select_rows(indices)
-
-
-def _as_rows(name: str, tensor: Tensor, batch: int) -> Tensor:
-    """One row for each sequence: ``generate`` repeats a prompt for its beams and samples."""
-    if batch % len(tensor):
-        raise ValueError(f"{name} has {len(tensor)} rows but must have {batch}, one per sequence")
-    return tensor.repeat_interleave(batch // len(tensor), 0)
-
-
-def _slots_of(layer: CompressedLayer, turn: Turn) -> slice:
-    """Nothing has been dropped since the turn began: its slots still follow one another."""
-    first = layer.slots - (layer.seen - turn.start)
-    return slice(first, first + turn.length)
+        self._reading.select_rows(indices)
 
 
 def _bytes(layer: CompressedLayer) -> int:

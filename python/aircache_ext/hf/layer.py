@@ -84,7 +84,9 @@ class CompressedLayer(DynamicLayer):
         positions = self.positions.expand(-1, keep.shape[1], -1).gather(2, order)
         held = keep.gather(2, order)
         count = torch.full((1, len(keep)), width, dtype=torch.int32, device=keep.device)
-        [self.keys], [self.values] = ops.gather_kv([self.keys], [self.values], [order], count)
+        keys, values = ops.gather_kv([self.keys], [self.values], [order], count)
+        self.keys: Tensor = keys[0]
+        self.values: Tensor = values[0]
         self.valid = None if full else held[:, 0]  # heads keep equally many
         self.kept = positions.masked_fill(~held, -1)
         self.compressed = True
@@ -114,7 +116,7 @@ class CompressedLayer(DynamicLayer):
         self._clear()
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Removes the last ``-tokens_to_remove`` tokens; the cache has checked that they are new."""
+        """Removes the last ``-tokens_to_remove`` tokens; the cache saw to it that it may."""
         super().crop(tokens_to_remove)
         if not self.is_initialized:
             return

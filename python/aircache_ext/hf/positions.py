@@ -32,7 +32,7 @@ def next_positions(
 
     Args:
         model: Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Qwen3.5, GLM-4V: with a ``get_rope_index``.
-        past_key_values: what was read so far; any cache whose ``get_seq_length`` is the tokens seen.
+        past_key_values: what was read so far; its ``get_seq_length`` must be the tokens seen.
         input_ids: ``[batch, new]``, of the new turn alone.
         mm_token_type_ids: ``[batch, new]``.
         attention_mask: ``[batch, seen + new]``; needed if any token seen was padding.
@@ -44,11 +44,11 @@ def next_positions(
     Raises:
         TypeError: the model has no three-dimensional positions.
     """
-    core = model if hasattr(model, "get_rope_index") else getattr(model, "model", None)
+    core: Any = model if hasattr(model, "get_rope_index") else getattr(model, "model", None)
     if not hasattr(core, "get_rope_index"):
         raise TypeError(
-            f"model is a {type(model).__name__} but must have a get_rope_index: for others generate "
-            "finds the positions of a later turn by itself"
+            f"model is a {type(model).__name__} but must have a get_rope_index: others need no "
+            "help, generate finds the positions of a later turn by itself"
         )
     batch, new = input_ids.shape
     if attention_mask is None:

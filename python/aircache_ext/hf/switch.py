@@ -13,7 +13,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from aircache_ext.hf import attention
 
@@ -37,7 +36,8 @@ def acquire(model: Any) -> Switch:
 def _text_decoder(model: Any) -> nn.Module:
     if not hasattr(model, "get_decoder"):
         raise TypeError(
-            f"model is a {type(model).__name__} but must be a transformers model with a text decoder"
+            f"model is a {type(model).__name__} but must be a transformers model with a text "
+            "decoder"
         )
     decoder = model.get_decoder()
     while (inner := decoder.get_decoder()) is not decoder:
@@ -52,9 +52,7 @@ class Switch:
         self.users = 0
         self.text_config: Any = decoder.config
         # Layers may have configurations of their own.
-        models = [m for m in decoder.modules() if isinstance(m, PreTrainedModel)]
-        configs = [m.config for m in models]
-        configs += [m.config for m in decoder.modules() if hasattr(m, "layer_idx") and m.config]
+        configs = [m.config for m in decoder.modules() if hasattr(m, "config")]
         self._configs = list({id(config): config for config in configs}.values())
         # A copy of a model that was switched on has our name already.
         self._bases = [c._attn_implementation.removeprefix(attention.PREFIX) for c in self._configs]
@@ -121,7 +119,7 @@ def _hand_on(
     arguments = _by_name(module, args, kwargs)
     if (cache := _cache_of(arguments)) is None:
         return None
-    if not cache._reading:  # the decoder was called by itself
+    if not cache._reading.under_way:  # the decoder was called by itself
         cache._begin(arguments)
     return args, kwargs | {"aircache": cache}
 

@@ -1,21 +1,34 @@
-"""What was said since the last eviction, and whether it can be judged now."""
-
-from dataclasses import dataclass
+"""What was said since the last eviction."""
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
-@dataclass
 class Turn:
-    """The tokens that the next eviction is about, up to where the prompt ends."""
+    """The tokens that the next eviction is about.
 
-    start: int
-    """Position of its first token."""
-    visual: Tensor
-    """``[batch, length]`` bool: valid visual tokens."""
-    valid: Tensor
-    """``[batch, length]`` bool: not padding."""
+    Args:
+        start: the position of its first token.
+        visual: ``[batch, length]`` bool.
+        valid: ``[batch, length]`` bool, False where a token is padding.
+    """
+
+    def __init__(self, start: int, visual: Tensor, valid: Tensor) -> None:
+        self.start = start
+        self._set(visual, valid)
+
+    def _set(self, visual: Tensor, valid: Tensor) -> None:
+        self.visual, self.valid = visual & valid, valid
+        position = torch.arange(self.length, device=visual.device)
+        last = pad(torch.where(self.visual, position, -1), (1, 0), value=-1).amax(1)  # [batch]
+        after = self.length - 1 - last  # [batch], tokens that follow the last visual one
+        text = (valid & (position > last[:, None])).sum(1)  # those of them that are not padding
+        rows = torch.stack([after, text], 1)[last >= 0].tolist()
+        self.instruction = max((after for after, _ in rows), default=0)
+        """Tokens after the last visual one, in the row that has most of them."""
+        self.texts = [text for _, text in rows]
+        """Per row with a visual token: the text after the last one."""
 
     @property
     def length(self) -> int:
@@ -25,24 +38,18 @@ class Turn:
     def end(self) -> int:
         return self.start + self.length
 
+    @property
+    def has_text(self) -> bool:
+        """Whether text follows the visual tokens, in every row that has some."""
+        return bool(self.texts) and all(self.texts)
+
     def append(self, visual: Tensor, valid: Tensor) -> None:
         """Both ``[batch, new]`` bool."""
-        self.visual = torch.cat([self.visual, visual & valid], 1)
-        self.valid = torch.cat([self.valid, valid], 1)
+        self._set(torch.cat([self.visual, visual], 1), torch.cat([self.valid, valid], 1))
 
     def crop(self, length: int) -> None:
-        self.visual, self.valid = self.visual[:, :length], self.valid[:, :length]
+        self._set(self.visual[:, :length], self.valid[:, :length])
 
     def select_rows(self, rows: Tensor) -> None:
         rows = rows.to(self.visual.device)
-        self.visual, self.valid = self.visual[rows], self.valid[rows]
-
-    def instruction_lengths(self) -> list[tuple[int, int]]:
-        """Per row what follows the last visual token: how many tokens, and how many of them are
-        valid; (0, -1) without a visual token."""
-        position = torch.arange(self.length, device=self.visual.device)
-        last = torch.where(self.visual, position, -1).amax(1)  # [batch]
-        after = self.length - 1 - last
-        text = (self.valid & (position > last[:, None])).sum(1)
-        rows = torch.stack([after, text], 1).masked_fill((last < 0)[:, None], -1).tolist()
-        return [(max(tokens, 0), valid) for tokens, valid in rows]
+        self._set(self.visual[rows], self.valid[rows])

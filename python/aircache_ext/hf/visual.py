@@ -1,7 +1,7 @@
-"""Which incoming tokens are visual: read off the inputs of the model, the same way for every family.
+"""Which incoming tokens are visual, read off the model's inputs: one way for every family.
 
-Processors of recent models say it outright (``mm_token_type_ids``); for all others the configuration
-names the placeholder tokens that image features are written to.
+Processors of recent models say it outright (``mm_token_type_ids``); for all others the
+configuration names the placeholder tokens that image features are written to.
 """
 
 from collections.abc import Mapping
@@ -31,11 +31,13 @@ def visual_tokens(config: Any, inputs: Mapping[str, Any], seen: int, new: int) -
     return torch.isin(ids[:, -new:], torch.tensor(placeholders, device=ids.device))
 
 
-def valid_tokens(inputs: Mapping[str, Any], batch: int, new: int, device: torch.device) -> Tensor:
-    """``[batch, new]`` bool: which of the incoming tokens are not padding."""
+def valid_tokens(inputs: Mapping[str, Any], tokens: Tensor) -> Tensor:
+    """``[batch, new]`` bool: which of the incoming ``tokens`` ``[batch, new, ...]`` are not
+    padding."""
     mask = inputs.get("attention_mask")
+    batch, new = tokens.shape[:2]
     if mask is None:
-        return torch.ones(batch, new, dtype=torch.bool, device=device)
+        return torch.ones(batch, new, dtype=torch.bool, device=tokens.device)
     if isinstance(mask, dict) or mask.dim() != 2:
         came = "a dict" if isinstance(mask, dict) else f"of shape {list(mask.shape)}"
         raise ValueError(
