@@ -11,6 +11,8 @@ import torch
 import transformers
 from torch import Tensor
 
+from aircache_ext.hf import next_positions
+
 PAD, IMAGE, VIDEO, VISION_START, VISION_END, VOCABULARY = 0, 120, 121, 122, 123, 128
 HIDDEN, LAYERS, QUERY_HEADS, KV_HEADS, HEAD_DIM = 64, 3, 4, 2, 16
 
@@ -335,12 +337,22 @@ def image_tokens(model: Any, pixels: dict[str, Tensor]) -> int:
     return sum(f.shape[:-1].numel() for f in features)
 
 
-def following(model: Any, mask: Tensor, ids: Tensor) -> dict[str, Tensor]:
-    """The arguments of a plain forward over text ``ids`` ``[batch, new]`` that follows what
-    ``mask`` ``[batch, seen]`` covers; positions as ``generate`` would give them."""
-    mask = torch.cat([mask, torch.ones_like(ids)], 1)
-    position = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-    core = model.model
-    if getattr(core, "rope_deltas", None) is not None:
-        position = (position + core.rope_deltas).expand(3, -1, -1)
-    return {"input_ids": ids, "attention_mask": mask, "position_ids": position}
+def follow(model: Any, mask: Tensor, turn: dict[str, Tensor], past: Any) -> dict[str, Tensor]:
+    """The arguments of a plain forward over ``turn`` that follows what ``mask`` ``[batch, seen]``
+    covers, with the positions that the whole conversation would have."""
+    new = turn["input_ids"].shape[1]
+    mask = torch.cat([mask, turn["attention_mask"]], 1)
+    position = (mask.cumsum(1) - 1).clamp(min=0)[:, -new:]
+    if hasattr(model.model, "get_rope_index"):
+        grids = {key: value for key, value in turn.items() if key.endswith("grid_thw")}
+        types = turn.get("mm_token_type_ids", torch.zeros_like(turn["input_ids"]))
+        position = next_positions(
+            model, past, turn["input_ids"], types, attention_mask=mask, **grids
+        )
+    return turn | {"attention_mask": mask, "position_ids": position}
+
+
+def text(batch: int, new: int, seed: int = 0) -> dict[str, Tensor]:
+    """A turn of random text."""
+    ids = torch.randint(2, 100, (batch, new), generator=torch.Generator().manual_seed(seed))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
