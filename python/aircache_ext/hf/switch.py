@@ -54,8 +54,12 @@ class Switch:
         # Layers may have configurations of their own.
         configs = [m.config for m in decoder.modules() if hasattr(m, "config")]
         self._configs = list({id(config): config for config in configs}.values())
-        # A copy of a model that was switched on has our name already.
-        self._bases = [c._attn_implementation.removeprefix(attention.PREFIX) for c in self._configs]
+        self._bases = [config._attn_implementation for config in self._configs]
+        if any(base.startswith(attention.PREFIX) for base in self._bases):
+            raise ValueError(
+                "model is a copy that was made while a CompressedCache was open on the original, "
+                "but needs to be copied before or after that"
+            )
         if "flex_attention" in self._bases:
             raise ValueError(
                 'the text decoder has attn_implementation "flex_attention" but needs one whose '

@@ -1,0 +1,134 @@
+"""The model is lent, not changed: what is switched, by whom, and that it is put back."""
+
+import copy
+import gc
+import subprocess
+import sys
+
+import models
+import pytest
+import torch
+from models import FAMILIES
+from transformers import DynamicCache
+
+from aircache_ext.hf import CompressedCache
+
+
+def state(model) -> list:
+    """All that a cache could leave behind: implementations and hooks."""
+    configs = {
+        name: module.config._attn_implementation
+        for name, module in model.named_modules()
+        if getattr(getattr(module, "config", None), "_attn_implementation", None)
+    }
+    hooks = [
+        (name, len(module._forward_pre_hooks), len(module._forward_hooks))
+        for name, module in model.named_modules()
+    ]
+    return [configs, hooks]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_only_the_text_decoder_is_switched_and_then_put_back(name):
+    model = models.build(name)
+    before = state(model)
+    with CompressedCache(model):
+        configs = state(model)[0]
+        ours = {path for path, implementation in configs.items() if "aircache" in implementation}
+        decoder = model.get_decoder()
+        inside = {path for path, module in model.named_modules() if path in configs
+                  and any(module is part for part in decoder.modules())}  # fmt: skip
+        assert ours == inside
+    assert state(model) == before
+
+
+@torch.no_grad()
+def test_several_caches_share_a_model():
+    """Closing one leaves the others; a collected one counts as closed; closing twice as once."""
+    model = models.build("llava")
+    before = state(model)
+    x, y = models.inputs("llava", models.question(1)), models.inputs("llava", models.question(2))
+    with CompressedCache(model, retention=0.2) as alone:
+        expected = model(**x, past_key_values=alone).logits
+        step = models.follow(model, x["attention_mask"], models.text(1, 1), alone)
+        expected_next = model(**step, past_key_values=alone).logits
+
+    one, two, three = (CompressedCache(model, retention=0.2) for _ in range(3))
+    assert torch.equal(model(**x, past_key_values=one).logits, expected)
+    model(**y, past_key_values=two)
+    two.close()
+    two.close()
+    del three
+    gc.collect()
+    assert torch.equal(model(**step, past_key_values=one).logits, expected_next)
+    one.close()
+    assert state(model) == before
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "gemma3", "paligemma"])
+@torch.no_grad()
+def test_forwards_without_our_cache_are_untouched(name):
+    """Bitwise, with another cache or none, padded; bidirectional blocks included."""
+    model = models.build(name)
+    x = models.inputs(name, models.question(1), models.Prompt((1, "image", 4), 2))
+
+    def logits():
+        cache = DynamicCache(config=model.config)
+        with_cache = model(**x, past_key_values=cache).logits
+        return with_cache, model(**x, use_cache=False).logits
+
+    before = logits()
+    with CompressedCache(model):
+        during = logits()
+    assert all(torch.equal(a, b) for a, b in zip(before, during, strict=True))
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", ["gemma3", "paligemma", "qwen2_5_vl"])
+@torch.no_grad()
+def test_the_prompt_is_read_as_always(name, attention):
+    """Bitwise the model's own logits, with the implementation that it had."""
+    model = models.build(name, attention)
+    x = models.inputs(name, models.question(1), models.Prompt((1, "image", 4), 2))
+    full = model(**x).logits
+    with CompressedCache(model) as cache:
+        assert torch.equal(model(**x, past_key_values=cache).logits, full)
+        assert cache.report().bytes_after < cache.report().bytes_before
+
+
+@pytest.mark.parametrize("name", ["gemma3", "qwen3_5"])
+@torch.no_grad()
+def test_sliding_and_linear_layers_are_left_alone(name):
+    model, x = models.build(name), models.inputs(name, models.question())
+    stock = DynamicCache(config=model.config)
+    model(**x, past_key_values=stock)
+    with CompressedCache(model, retention=0.2) as cache:
+        model(**x, past_key_values=cache)
+    assert list(cache._compressible) == [1, 3] == list(cache.report().kept)
+    for index in (0, 2):
+        ours, theirs = cache.layers[index], stock.layers[index]
+        assert type(ours) is type(theirs)
+        tensors = [name for name, value in vars(theirs).items() if isinstance(value, torch.Tensor)]
+        assert all(torch.equal(getattr(ours, n), getattr(theirs, n)) for n in tensors)
+
+
+@torch.no_grad()
+def test_a_copy_of_a_switched_model_works_but_takes_no_cache():
+    model, x = models.build("llava"), models.inputs("llava", models.question())
+    full = model(**x).logits
+    with CompressedCache(model):
+        twin = copy.deepcopy(model)
+    assert torch.equal(twin(**x).logits, full)
+    with pytest.raises(ValueError, match="copy"):
+        CompressedCache(twin)
+
+
+def test_transformers_is_optional():
+    """The package imports without it, and ``hf`` says what to install."""
+    code = """if True:
+        import sys, aircache_ext
+        assert "transformers" not in sys.modules
+        sys.modules["transformers"] = None
+        import aircache_ext.hf"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stderr.splitlines()[-1].endswith("pip install 'aircache_ext[hf]'")
