@@ -35,17 +35,23 @@ def talk(llava):
                 llava(**self.x, past_key_values=self.cache)
                 self.full(**self.x)
             self.full.evict(self.cache)
+            self.positions = [layer.positions for layer in self.cache.layers]
 
         @torch.no_grad()
-        def step(self, new: int = 1, seed: int = 0) -> None:
+        def step(self, new: int = 1, seed: int = 0, padding: int = 0) -> None:
+            """New tokens, of which the first row's last are padding."""
             turn = models.text(len(self.mask), new, seed)
+            turn["attention_mask"][0, new - padding :] = 0
             y = models.follow(llava, self.mask, turn, self.cache)
             self.mask = y["attention_mask"]
             ours = llava(**y, past_key_values=self.cache).logits
-            torch.testing.assert_close(ours, self.full(**y).logits, atol=1e-4, rtol=0)
+            full, told = self.full(**y).logits, turn["attention_mask"].bool()
+            torch.testing.assert_close(ours[told], full[told], atol=1e-4, rtol=0)
+            assert self.cache.report().seen == self.mask.sum(1).tolist()
 
         def select(self, rows: list[int]) -> None:
-            """What rows the full model and the mask go on with."""
+            """The rows that all but the cache go on with."""
+            self.positions = [positions[rows] for positions in self.positions]
             self.full.cache.reorder_cache(torch.tensor(rows))
             self.full.evicted = {i: e[rows] for i, e in self.full.evicted.items()}
             self.mask = self.mask[rows]
@@ -68,7 +74,20 @@ def test_reorder_repeat_and_select(talk):
     talk.cache.batch_select_indices(torch.tensor([False, True]))
     talk.select([1])
     talk.step()
-    assert talk.cache.report().seen == [22 + 6]
+    for layer, positions in zip(talk.cache.layers, talk.positions, strict=True):
+        assert torch.equal(layer.positions[:, :, : positions.shape[2]], positions)
+
+
+def test_padding_inside_a_conversation(talk):
+    """Of a text turn, of an answer that has ended, and where it was taken back."""
+    talk.step(4, padding=2)
+    talk.step(1, padding=1)
+    talk.step(3)
+    talk.step(3, padding=3)
+    talk.cache.crop(-2)
+    talk.full.cache.crop(-2)
+    talk.mask = talk.mask[:, :-2]
+    talk.step(2)
 
 
 def test_crop_takes_back_what_followed_the_prompt(talk):
@@ -104,6 +123,15 @@ def test_crop_of_a_prompt_that_is_still_read(llava):
         llava(input_ids=ids[:, 24:], past_key_values=cache)
     for ours, expected in zip(cache.layers, whole.layers, strict=True):
         assert torch.equal(ours.positions, expected.positions)
+
+
+def test_an_empty_cache_can_be_handled(llava):
+    with CompressedCache(llava) as cache:
+        cache.crop(0)
+        cache.reorder_cache(torch.tensor([0]))
+        cache.batch_repeat_interleave(2)
+        cache.batch_select_indices(torch.tensor([0]))
+        assert cache.get_seq_length() == 0
 
 
 @torch.no_grad()
@@ -264,6 +292,6 @@ def test_a_placeholder_that_the_model_says_is_text(llava):
     with CompressedCache(llava) as cache:
         llava(**x, past_key_values=cache)
         before = cache.report().kept
-        llava(input_ids=said, past_key_values=cache)
-        llava(**{"input_ids": models.text(1, 1)["input_ids"]}, past_key_values=cache)
-        assert cache.report().kept == {i: [n + 2 for n in rows] for i, rows in before.items()}
+        for ids in (said, said, models.text(1, 1)["input_ids"]):
+            llava(input_ids=ids, past_key_values=cache)
+        assert cache.report().kept == {i: [n + 3 for n in rows] for i, rows in before.items()}

@@ -79,7 +79,8 @@ def test_beams_of_a_compressed_prompt_start_alike():
         generate(model, beams, x, num_beams=3)
     for one, many in zip(cache.layers, beams.layers, strict=True):
         prompt = one.kept.shape[2]
-        assert torch.equal(many.positions[::3, :, :prompt], one.positions[:, :, :prompt])
+        expected = one.positions[:, :, :prompt].repeat_interleave(3, 0)
+        assert torch.equal(many.positions[:, :, :prompt], expected)
 
 
 class TestAssistedDecoding:
@@ -229,3 +230,30 @@ class TestLaterTurns:
         torch.testing.assert_close(ours.logits[:, -1], full.logits[:, -1], atol=1e-5, rtol=0)
         full_then = generate(model, None, whole, new=6)
         assert torch.equal(ours_then.sequences, full_then.sequences)
+
+    @pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm4v"])
+    @torch.no_grad()
+    def test_next_positions_of_a_padded_batch(self, name):
+        """Those of the conversation as one, with its padding on both sides of the first turn."""
+        model = models.build(name)
+        x = models.inputs(name, models.question(1), Prompt((2, "image", 12), 2))
+        turn = models.inputs(name, Prompt((4, "image", 6), 3), Prompt((2, "image", 3), 4))
+        cache = DynamicCache(config=model.config)
+        model.model.rope_deltas = None
+        model(**x, past_key_values=cache)
+        whole = models.follow(model, x["attention_mask"], turn, cache)
+        deltas = model.model.rope_deltas
+
+        grids, more = x["image_grid_thw"], turn["image_grid_thw"]
+        by_row = [torch.stack([a, b]) for a, b in zip(grids, more, strict=True)]
+        types = torch.cat([x["mm_token_type_ids"], turn["mm_token_type_ids"]], 1)
+        expected, expected_deltas = model.model.get_rope_index(
+            torch.cat([x["input_ids"], turn["input_ids"]], 1),
+            mm_token_type_ids=types,
+            image_grid_thw=torch.cat(by_row),
+            attention_mask=whole["attention_mask"],
+        )
+        told = turn["attention_mask"].bool()
+        new = told.shape[1]
+        assert torch.equal(whole["position_ids"][:, told], expected[..., -new:][:, told])
+        assert torch.equal(deltas, expected_deltas)

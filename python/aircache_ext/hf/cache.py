@@ -263,9 +263,13 @@ class CompressedCache(Cache):
                 f"{seen - self._protected} tokens can be removed: before them tokens were evicted. "
                 "For assisted decoding give CompressedCache prompt_length="
             )
+        if seen == 0:
+            return
+        layers = self._compressible.values()
+        held = next(iter(layers)).validity()
+        lost = self._reading.crop(left, held[:, held.shape[1] + tokens_to_remove :])
         super().crop(tokens_to_remove)
-        lost = self._reading.crop(left)
-        for layer in self._compressible.values():
+        for layer in layers:
             if layer.queries is not None:
                 layer.queries = layer.queries[:, :, : max(layer.queries.shape[2] - lost, 0)]
 
@@ -283,9 +287,10 @@ class CompressedCache(Cache):
         self._reading.select_rows(beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        batch = next(iter(self._compressible.values())).keys.shape[0]
-        super().batch_repeat_interleave(repeats)
-        self._reading.select_rows(torch.arange(batch).repeat_interleave(repeats))
+        if self.get_seq_length():
+            batch = len(next(iter(self._compressible.values())).keys)
+            super().batch_repeat_interleave(repeats)
+            self._reading.select_rows(torch.arange(batch).repeat_interleave(repeats))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         super().batch_select_indices(indices)

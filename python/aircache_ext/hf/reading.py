@@ -96,8 +96,11 @@ class Reading:
         given = as_rows("visual", self.visual, batch)[:, seen : seen + new].to(tokens.device)
         return torch.cat([given, told[:, given.shape[1] :]], 1)
 
-    def crop(self, left: int) -> int:
-        """Only ``left`` tokens stay; returns how many the turn lost of its end."""
+    def crop(self, left: int, valid: Tensor) -> int:
+        """Only ``left`` tokens stay, those of ``valid`` ``[batch, removed]`` go; returns how many
+        the turn lost of its end."""
+        if self.padding is not None:
+            self.padding = self.padding - (~valid).sum(1).to(self.padding.device)
         if self.turn is None or left >= self.turn.end:
             return 0
         lost = self.turn.end - left

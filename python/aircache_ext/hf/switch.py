@@ -40,7 +40,7 @@ def _text_decoder(model: Any) -> nn.Module:
             "decoder"
         )
     decoder = model.get_decoder()
-    while (inner := decoder.get_decoder()) is not decoder:
+    while hasattr(decoder, "get_decoder") and (inner := decoder.get_decoder()) is not decoder:
         decoder = inner
     return decoder
 
