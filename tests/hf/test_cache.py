@@ -148,7 +148,8 @@ def test_what_transformers_asks_of_a_cache(talk):
     cache, seen = talk.cache, talk.x["input_ids"].shape[1]
     assert cache.get_seq_length() == seen > cache.layers[0].keys.shape[2]
     assert cache.get_mask_sizes(5, 0) == (5, seen)
-    assert cache.get_max_length() == -1 == cache.layers[0].get_max_cache_shape()
+    layer = cache.layers[0]
+    assert layer.get_max_length() == -1 == layer.get_max_cache_shape()
     assert cache.is_croppable and not cache.is_compileable and cache.is_initialized
     assert len(cache) == models.LAYERS and not any(cache.is_sliding)
 

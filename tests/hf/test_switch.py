@@ -9,7 +9,8 @@ import models
 import pytest
 import torch
 from models import FAMILIES
-from transformers import DynamicCache
+from reference_attention import FullModel
+from transformers import DynamicCache, Gemma4ForCausalLM, Gemma4TextConfig
 
 from aircache_ext.hf import CompressedCache
 
@@ -21,9 +22,11 @@ def state(model) -> list:
         for name, module in model.named_modules()
         if getattr(getattr(module, "config", None), "_attn_implementation", None)
     }
-    hooks = [
-        (name, len(module._forward_pre_hooks), len(module._forward_hooks))
+    hooks = [  # transformers has some of its own, from a model's first forward on
+        (name, hook.__name__)
         for name, module in model.named_modules()
+        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+        if "aircache" in hook.__module__
     ]
     return [configs, hooks]
 
@@ -39,6 +42,7 @@ def test_only_the_text_decoder_is_switched_and_then_put_back(name):
         inside = {path for path, module in model.named_modules() if path in configs
                   and any(module is part for part in decoder.modules())}  # fmt: skip
         assert ours == inside
+        assert len(state(model)[1]) == 3
     assert state(model) == before
 
 
@@ -132,3 +136,32 @@ def test_transformers_is_optional():
         import aircache_ext.hf"""
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stderr.splitlines()[-1].endswith("pip install 'aircache_ext[hf]'")
+
+
+@torch.no_grad()
+def test_a_layer_that_shares_anothers_keys_reads_what_is_left_of_them():
+    """Gemma 4's last layers have no cache of their own; a language model with told positions."""
+    config = Gemma4TextConfig(
+        **models.TEXT | {"num_hidden_layers": 4, "eos_token_id": 2},
+        layer_types=["sliding_attention", "full_attention"] * 2,
+        sliding_window=8,
+        num_kv_shared_layers=2,
+        hidden_size_per_layer_input=8,
+        vocab_size_per_layer_input=models.VOCABULARY,
+        global_head_dim=models.HEAD_DIM,
+    )
+    torch.manual_seed(0)
+    model = Gemma4ForCausalLM(config).eval()
+    models.peak(model)
+    ids = torch.randint(2, 100, (2, 30))
+    visual = torch.zeros(2, 30, dtype=torch.bool)
+    visual[:, 4:20] = True
+    full = FullModel(model)
+    with CompressedCache(model, retention=0.25, visual=visual) as cache:
+        assert list(cache._compressible) == [1]
+        for new in (ids, ids[:, :1], ids[:, 1:6]):
+            ours, expected = model(new, past_key_values=cache), full(input_ids=new)
+            torch.testing.assert_close(ours.logits, expected.logits, atol=1e-4, rtol=0)
+            full.evict(cache)
+            full.evicted[3] = full.evicted[1]
+        assert cache.report().kept == {1: [14 + 4 + 6] * 2}

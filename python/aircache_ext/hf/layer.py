@@ -112,15 +112,17 @@ class CompressedLayer(DynamicLayer):
         return -1
 
     def reset(self) -> None:
-        super().reset()
+        self.keys = self.values = None
+        self.is_initialized = False
         self._clear()
 
     def crop(self, tokens_to_remove: int) -> None:
         """Removes the last ``-tokens_to_remove`` tokens; the cache saw to it that it may."""
-        super().crop(tokens_to_remove)
-        if not self.is_initialized:
+        if tokens_to_remove == 0 or not self.is_initialized:
             return
         self.seen += tokens_to_remove
+        self.keys = self.keys[:, :, :tokens_to_remove]
+        self.values = self.values[:, :, :tokens_to_remove]
         if self.valid is not None:
             self.valid = self.valid[:, : self.slots]
 
