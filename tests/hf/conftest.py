@@ -1,3 +1,7 @@
 import pytest
 
-pytest.importorskip("transformers", minversion="5.4")
+transformers = pytest.importorskip("transformers", minversion="5.4")
+
+
+def pytest_report_header() -> str:
+    return f"transformers {transformers.__version__}"

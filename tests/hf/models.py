@@ -278,6 +278,7 @@ def build(name: str, attention: str = "sdpa", seed: int = 0) -> Any:
     model = getattr(transformers, family.model)._from_config(config, attn_implementation=attention)
     peak(model)
     model.generation_config.pad_token_id = PAD
+    model.generation_config.eos_token_id = VOCABULARY - 1  # which it never says
     return model.eval()
 
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 from models import FAMILIES, Prompt
 from reference_attention import FullModel
+from versions import families
 
 from aircache_ext.hf import CompressedCache
 
-EVERY_FAMILY = pytest.mark.parametrize("name", FAMILIES)
+EVERY_FAMILY = pytest.mark.parametrize("name", families(*FAMILIES))
 
 
 @EVERY_FAMILY

@@ -9,6 +9,7 @@ import pytest
 import torch
 from models import Prompt
 from torch import Tensor
+from versions import families
 
 from aircache_ext import ops, reference
 from aircache_ext.hf import CompressedCache, evict
@@ -59,7 +60,7 @@ def expected_scores(
 
 
 @pytest.mark.parametrize("heads", ["shared", "per_kv_head"])
-@pytest.mark.parametrize("name", ["qwen3_vl", "qwen2_5_vl", "llava", "gemma3", "qwen3_5"])
+@pytest.mark.parametrize("name", families("qwen3_vl", "qwen2_5_vl", "llava", "gemma3", "qwen3_5"))
 @torch.no_grad()
 def test_scores_and_kept_sets_are_those_of_the_models_attention(name, heads, used):
     """Qwen3-VL normalises its queries, Qwen2.5-VL rotates them in three dimensions, Gemma 3 scales

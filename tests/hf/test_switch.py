@@ -8,9 +8,11 @@ import sys
 import models
 import pytest
 import torch
+import transformers
 from models import FAMILIES
 from reference_attention import FullModel
-from transformers import DynamicCache, Gemma4ForCausalLM, Gemma4TextConfig
+from transformers import DynamicCache
+from versions import families, since
 
 from aircache_ext.hf import CompressedCache
 
@@ -31,7 +33,7 @@ def state(model) -> list:
     return [configs, hooks]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", families(*FAMILIES))
 def test_only_the_text_decoder_is_switched_and_then_put_back(name):
     model = models.build(name)
     before = state(model)
@@ -69,7 +71,7 @@ def test_several_caches_share_a_model():
     assert state(model) == before
 
 
-@pytest.mark.parametrize("name", ["qwen2_5_vl", "gemma3", "paligemma"])
+@pytest.mark.parametrize("name", families("qwen2_5_vl", "gemma3", "paligemma"))
 @torch.no_grad()
 def test_forwards_without_our_cache_are_untouched(name):
     """Bitwise, with another cache or none, padded; bidirectional blocks included."""
@@ -88,7 +90,7 @@ def test_forwards_without_our_cache_are_untouched(name):
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("name", ["gemma3", "paligemma", "qwen2_5_vl"])
+@pytest.mark.parametrize("name", families("gemma3", "paligemma", "qwen2_5_vl"))
 @torch.no_grad()
 def test_the_prompt_is_read_as_always(name, attention):
     """Bitwise the model's own logits, with the implementation that it had."""
@@ -100,7 +102,7 @@ def test_the_prompt_is_read_as_always(name, attention):
         assert cache.report().bytes_after < cache.report().bytes_before
 
 
-@pytest.mark.parametrize("name", ["gemma3", "qwen3_5"])
+@pytest.mark.parametrize("name", families("gemma3", "qwen3_5"))
 @torch.no_grad()
 def test_sliding_and_linear_layers_are_left_alone(name):
     model, x = models.build(name), models.inputs(name, models.question())
@@ -138,10 +140,11 @@ def test_transformers_is_optional():
     assert run.stderr.splitlines()[-1].endswith("pip install 'aircache_ext[hf]'")
 
 
+@since(12, "Gemma 4")
 @torch.no_grad()
 def test_a_layer_that_shares_anothers_keys_reads_what_is_left_of_them():
     """Gemma 4's last layers have no cache of their own; a language model with told positions."""
-    config = Gemma4TextConfig(
+    config = transformers.Gemma4TextConfig(
         **models.TEXT | {"num_hidden_layers": 4, "eos_token_id": 2},
         layer_types=["sliding_attention", "full_attention"] * 2,
         sliding_window=8,
@@ -151,7 +154,7 @@ def test_a_layer_that_shares_anothers_keys_reads_what_is_left_of_them():
         global_head_dim=models.HEAD_DIM,
     )
     torch.manual_seed(0)
-    model = Gemma4ForCausalLM(config).eval()
+    model = transformers.Gemma4ForCausalLM(config).eval()
     models.peak(model)
     ids = torch.randint(2, 100, (2, 30))
     visual = torch.zeros(2, 30, dtype=torch.bool)

@@ -148,15 +148,15 @@ class CompressedCache(Cache):
 
     def _layer_of(self, index: int, key: Tensor) -> CompressedLayer | None:
         """Whose keys these are: the layer's with that index, or of one that it shares them with."""
-        layer = self.layers[index]
+        layer = self.layers[index] if index < len(self.layers) else None
         if getattr(layer, "keys", None) is not key:
             layer = next((x for x in self._compressible.values() if x.keys is key), None)
         return layer if isinstance(layer, CompressedLayer) else None
 
     def _observe(self, index: int, query: Tensor, scaling: float | None) -> None:
         """``query`` ``[batch, query_heads, new, head_dim]`` is what the layer attends with."""
-        layer = self.layers[index]
-        if not isinstance(layer, CompressedLayer):
+        layer = self._compressible.get(index)
+        if layer is None:
             return  # it shares the keys of another, which has queries of its own
         take, window = self._reading.take, self._reading.window
         if take == 0 or window == 0:

@@ -17,6 +17,8 @@ class CompressedLayer(DynamicLayer):
     masks of the model follow ``get_seq_length``, the number of tokens *seen*.
     """
 
+    is_croppable = True
+
     def __init__(self) -> None:
         super().__init__()
         self._clear()
