@@ -68,21 +68,20 @@ def test_beams_and_samples_are_those_of_the_full_model(name, options):
     assert torch.equal(ours.sequences, full.sequences)
 
 
+@pytest.mark.parametrize("options", [{"num_beams": 3}, {"do_sample": True}], ids=str)
 @torch.no_grad()
-def test_beams_of_a_compressed_prompt_start_alike():
-    """Each beam keeps what its prompt keeps, whichever beams survive."""
+def test_each_sequence_keeps_what_its_prompt_keeps(options):
     model = models.build("llava")
     x = models.inputs("llava", models.question(1), Prompt((2, "image", 12), 2))
-    with (
-        CompressedCache(model, budget=torch.tensor([2, 5])) as cache,
-        CompressedCache(model, budget=torch.tensor([2, 5])) as beams,
-    ):
+    budget = torch.tensor([2, 5])
+    with CompressedCache(model, budget=budget) as cache:
         generate(model, cache, x)
-        generate(model, beams, x, num_beams=3)
-    for one, many in zip(cache.layers, beams.layers, strict=True):
+    with CompressedCache(model, budget=budget) as many:
+        generate(model, many, x, num_return_sequences=3, **options)
+    for one, three in zip(cache.layers, many.layers, strict=True):
         prompt = one.kept.shape[2]
         expected = one.positions[:, :, :prompt].repeat_interleave(3, 0)
-        assert torch.equal(many.positions[:, :, :prompt], expected)
+        assert torch.equal(three.positions[:, :, :prompt], expected)
 
 
 @since(16, "crop as it is now")
