@@ -189,6 +189,21 @@ def test_what_is_missing_is_said(llava):
 # ---- errors and warnings -------------------------------------------------------------------------
 
 
+@torch.no_grad()
+def test_a_forward_that_failed_can_be_repeated(llava):
+    """Before any layer was reached, as with too few pixels."""
+    x = models.inputs("llava", *PADDED)
+    with CompressedCache(llava, retention=0.3) as whole:
+        llava(**x, past_key_values=whole)
+    with CompressedCache(llava, retention=0.3) as cache:
+        with pytest.raises(ValueError, match="features"):
+            llava(**x | {"pixel_values": x["pixel_values"][:1]}, past_key_values=cache)
+        llava(**x, past_key_values=cache)
+    assert cache.report().seen == whole.report().seen
+    for ours, expected in zip(cache.layers, whole.layers, strict=True):
+        assert torch.equal(ours.positions, expected.positions)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -64,13 +64,13 @@ def test_chunks_equal_one_forward(prompt):
 
 
 def test_without_its_length_a_prompt_ends_with_text_after_every_rows_last_image(prompt):
-    x, visual = prompt(models.question(1), Prompt(("image", 4, "image", 3), 2))
+    x, visual = prompt(models.question(1), Prompt(("image", 4, "image", 4), 2))
     model = models.build("llava")
-    length = visual.shape[1]  # the second row's images end before its last 3 tokens
+    length = visual.shape[1]  # the second row's images end before its last 4 tokens
     with CompressedCache(model, retention=0.3, visual=visual) as whole:
         read(whole, x)
     with CompressedCache(model, retention=0.3, visual=visual) as cache:
-        _, evicted = read(cache, x, 20, length - 3)
+        _, evicted = read(cache, x, 20, length - 4)
     assert evicted == [False, False, True]
     assert kept(cache) == kept(whole)
     with CompressedCache(model, retention=0.3, visual=visual) as cache:

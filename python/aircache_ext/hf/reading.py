@@ -48,8 +48,10 @@ class Reading:
 
         self.under_way, self.new = True, tokens.shape[1]
         self.new_valid = valid if some_padding else None
-        if some_padding:
-            self.padding = (~valid).sum(1) + (0 if self.padding is None else self.padding)
+        if self.turn is not None and self.turn.end > seen:  # the last forward failed on its way
+            self.turn.crop(max(seen - self.turn.start, 0))
+        if self.turn is not None and self.turn.length == 0:
+            self.turn = None
         if self.turn is None and some_visual:
             self.saw_visual = True
             self.turn = Turn(seen, visual[:, :0], valid[:, :0])
@@ -71,6 +73,9 @@ class Reading:
     def finish(self) -> Turn | None:
         """The forward is done; returns the turn if it is over with it."""
         self.under_way = False
+        if self.new_valid is not None:
+            padding = (~self.new_valid).sum(1)
+            self.padding = padding if self.padding is None else self.padding + padding
         if self.turn is None:
             return None
         over = self.turn.end == self.prompt_length if self._in_prompt else self.turn.has_text
