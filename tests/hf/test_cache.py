@@ -214,6 +214,8 @@ def test_a_forward_that_failed_can_be_repeated(llava):
         ({"heads": "all"}, ValueError, "heads is 'all' but must be one of"),
         ({"budget_mode": "flat"}, ValueError, "budget_mode is 'flat' but must be one of"),
         ({"max_window": 0}, ValueError, "max_window is 0 but must be at least 1"),
+        ({"visual": torch.ones(9).bool()}, ValueError, r"visual has shape \[9\] but must be"),
+        ({"visual": torch.ones(1, 9)}, TypeError, "visual is torch.float32 but must be torch.bool"),
         ({"prompt_length": 1.5}, TypeError, "prompt_length is a float but must be an int"),
     ],
     ids=str,

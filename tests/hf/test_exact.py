@@ -5,6 +5,9 @@ import pytest
 import torch
 from models import FAMILIES, Prompt
 from reference_attention import FullModel
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import flash_attention_mask
 from versions import families
 
 from aircache_ext.hf import CompressedCache
@@ -131,3 +134,31 @@ def test_half_precision_stays_finite_and_close():
         assert torch.stack(made.logits).isfinite().all()
     finally:
         models.build.cache_clear()
+
+
+@torch.no_grad()
+def test_over_an_implementation_whose_mask_is_padding_alone():
+    """As flash attention's: `[batch, seen + new]`, and causality is the function's own."""
+
+    def attend(module, query, key, value, attention_mask, **options):
+        new, seen = query.shape[2], key.shape[2]
+        mask = torch.ones(new, seen, dtype=torch.bool).tril(seen - new)[None, None]
+        if attention_mask is not None:
+            mask = mask & attention_mask[:, None, None].bool()
+        return sdpa_attention_forward(module, query, key, value, mask, **options)
+
+    AttentionInterface.register("padding_alone", attend)
+    AttentionMaskInterface.register("padding_alone", flash_attention_mask)
+    name = "llava"
+    model = models.build(name)
+    model.config.text_config._attn_implementation = "padding_alone"
+    try:
+        with CompressedCache(model, retention=0.2) as cache:
+            talk = Conversation(name, cache)
+            talk.read(models.inputs(name, models.question(1), Prompt((2, "image", 5), 2)))
+            padded = models.text(2, 5)
+            padded["attention_mask"][1, 3:] = 0
+            for turn in (models.text(2, 1), padded, models.text(2, 1)):
+                talk.read(turn)
+    finally:
+        model.config.text_config._attn_implementation = "sdpa"

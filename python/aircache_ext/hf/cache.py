@@ -72,6 +72,7 @@ class CompressedCache(Cache):
         prompt_length: int | None = None,
         visual: Tensor | None = None,
     ) -> None:
+        _check_visual(visual)
         rows, device = (len(budget), budget.device) if isinstance(budget, Tensor) else (1, None)
         _checks.check_amount(retention, budget, rows, device or torch.device("cpu"))
         _checks.check_alpha(alpha)
@@ -93,6 +94,9 @@ class CompressedCache(Cache):
         super().__init__(
             layers=[CompressedLayer() if type(x) is DynamicLayer else x for x in layers]
         )
+        self._compressible = {  # by layer index
+            i: layer for i, layer in enumerate(self.layers) if isinstance(layer, CompressedLayer)
+        }
         if not self._compressible:
             self.close()
             raise ValueError(
@@ -111,18 +115,15 @@ class CompressedCache(Cache):
 
     @property
     def visual(self) -> Tensor | None:
+        """``[batch, length]`` bool as the user gave it; None: the model's inputs tell."""
         return self._reading.visual
 
     @visual.setter
     def visual(self, visual: Tensor | None) -> None:
+        _check_visual(visual)
         self._reading.visual = visual
 
     # ---- the model's side ----------------------------------------------------------------------
-
-    @property
-    def _compressible(self) -> dict[int, CompressedLayer]:
-        """By layer index."""
-        return {i: x for i, x in enumerate(self.layers) if isinstance(x, CompressedLayer)}
 
     def _begin(self, inputs: dict[str, Any]) -> None:
         """A forward with these arguments is about to read its tokens."""
@@ -295,6 +296,14 @@ class CompressedCache(Cache):
     def batch_select_indices(self, indices: Tensor) -> None:
         super().batch_select_indices(indices)
         self._reading.select_rows(indices)
+
+
+def _check_visual(visual: Tensor | None) -> None:
+    if visual is None:
+        return
+    _checks.Shapes().check("visual", visual, ("batch", "length"))
+    if visual.dtype != torch.bool:
+        raise TypeError(f"visual is {visual.dtype} but must be torch.bool")
 
 
 def _bytes(layer: CompressedLayer) -> int:
