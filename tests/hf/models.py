@@ -344,12 +344,12 @@ def follow(model: Any, mask: Tensor, turn: dict[str, Tensor], past: Any) -> dict
     new = turn["input_ids"].shape[1]
     mask = torch.cat([mask, turn["attention_mask"]], 1)
     position = (mask.cumsum(1) - 1).clamp(min=0)[:, -new:]
-    if hasattr(model.model, "get_rope_index"):
-        grids = {key: value for key, value in turn.items() if key.endswith("grid_thw")}
-        types = turn.get("mm_token_type_ids", torch.zeros_like(turn["input_ids"]))
-        position = next_positions(
-            model, past, turn["input_ids"], types, attention_mask=mask, **grids
-        )
+    if "image_grid_thw" in turn:
+        names = ("input_ids", "mm_token_type_ids", "image_grid_thw")
+        asked = {name: turn[name] for name in names}
+        position = next_positions(model, past, **asked, attention_mask=mask)
+    elif getattr(model.model, "rope_deltas", None) is not None:
+        position = (position + model.model.rope_deltas).expand(3, -1, -1)
     return turn | {"attention_mask": mask, "position_ids": position}
 
 

@@ -40,6 +40,8 @@ class Conversation:
         self.model, self.cache = models.build(name), cache
         self.full = FullModel(self.model)
         self.mask = torch.empty(0)
+        if hasattr(self.model.model, "rope_deltas"):
+            self.model.model.rope_deltas = None  # of the model's last conversation
 
     def read(self, turn: dict[str, torch.Tensor]) -> None:
         x = turn
