@@ -70,6 +70,16 @@ test-all: $(VENV)/built ## All tests: also the long ones, sanitizers, the wheel,
 	$(call step,all tests,$(BIN)/python -m pytest --durations=10)
 	@$(MAKE) --no-print-directory simt sanitize aarch64
 
+OLDEST := build/transformers-5.4
+$(OLDEST)/installed:
+	$(BIN)/pip install -q --target $(OLDEST) "transformers==5.4.*"
+	@touch $@
+
+.PHONY: hf
+hf: $(VENV)/built $(OLDEST)/installed ## The Hugging Face tests, newest and oldest transformers
+	$(BIN)/python -m pytest tests/hf
+	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest tests/hf
+
 .PHONY: lint
 lint: $(LINT)/installed ## Formatting, style and types
 	$(call step,ruff,$(LINT)/bin/ruff check .; $(LINT)/bin/ruff format --check .)

@@ -193,7 +193,7 @@ def check_amount(
         if budget.device != device:
             raise ValueError(f"budget is on {budget.device} but must be on {device}, as visual is")
         return None, budget.to(torch.int64).clamp(min=1)
-    _check_int("budget", budget)
+    check_count("budget", budget)
     return None, torch.full((batch,), budget, dtype=torch.int64, device=device)
 
 
@@ -210,11 +210,11 @@ def check_capacity(capacity: Any, layers: int) -> list[int] | None:
     else:
         capacities = [capacity] * layers
     for slots in capacities:
-        _check_int("capacity", slots)
+        check_count("capacity", slots)
     return capacities
 
 
-def _check_int(name: str, value: Any) -> None:
+def check_count(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (Integral, torch.SymInt)):
         raise TypeError(f"{name} is a {type(value).__name__} but must be an int")
     if value < 1:

@@ -187,7 +187,7 @@ def compress_(
     _checks.check_writable("v", [v])
     if k is v:
         raise ValueError("v is k itself but needs memory of its own: both are changed in place")
-    indices, counts = _kept_tokens(
+    indices, counts = kept_tokens(
         [k],
         [q_window],
         visual=visual,
@@ -208,13 +208,13 @@ def compress_(
 def _compress_layers(
     keys: list[Tensor], values: list[Tensor], q_windows: list[Tensor], **options: Any
 ) -> list[CompressedKV]:
-    indices, counts = _kept_tokens(keys, q_windows, slots=options["capacity"], **options)
+    indices, counts = kept_tokens(keys, q_windows, slots=options["capacity"], **options)
     kept_keys, kept_values = ops.gather_kv(keys, values, indices, counts)
     layers = zip(kept_keys, kept_values, indices, counts.unbind(0), strict=True)
     return [CompressedKV(*layer) for layer in layers]
 
 
-def _kept_tokens(
+def kept_tokens(
     keys: list[Tensor],
     q_windows: list[Tensor],
     *,

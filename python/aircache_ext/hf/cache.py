@@ -1,0 +1,320 @@
+"""A transformers cache that drops the visual tokens which the instruction does not look at."""
+
+from __future__ import annotations
+
+import time
+import warnings
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from aircache_ext import _checks
+from aircache_ext.hf import switch
+from aircache_ext.hf.evict import evict
+from aircache_ext.hf.layer import CompressedLayer
+from aircache_ext.hf.reading import Reading, as_rows
+from aircache_ext.hf.report import Report
+from aircache_ext.hf.turn import Turn
+from aircache_ext.ops import BudgetMode, Heads
+
+SHORT_INSTRUCTION = 4  # tokens
+
+
+class CompressedCache(Cache):
+    """Give it to ``generate`` or to the model as ``past_key_values``, one for each conversation.
+
+    A turn is compressed at the end of the first forward that holds text after its last visual
+    token, in every row that has visual tokens. Only ``prompt_length`` can tell that a prompt
+    arrives in several forwards and that one of them ended inside the instruction or between two
+    images. A later turn compresses the visual tokens that it brought; all text and the survivors of
+    earlier turns stay.
+
+    The model attends through this package while the cache is open: until ``close()``, the end of a
+    ``with`` block, or garbage collection. Then it is what it was, and the cache can no longer be
+    used. Layers without full attention (sliding, linear, shared) are left alone.
+
+    Args:
+        model: a vision-language model of transformers. Any other model with a text decoder works if
+            ``visual`` is given.
+        retention: share of each row's visual tokens that stays over all layers, in (0, 1]. Default
+            0.1.
+        budget: instead of ``retention``: visual tokens per layer on average, an int or an integer
+            tensor ``[batch]``.
+        alpha: elite threshold in [0, 1] (Eq. 5); 0 takes the whole instruction.
+        heads: ``"shared"`` or ``"per_kv_head"``: one set of tokens for all KV heads, or one each.
+        budget_mode: what the layers' shares follow, as in ``compress_layers``.
+        max_window: instruction tokens that are listened to, the last ones; their queries are kept
+            while a turn is read.
+        prompt_length: tokens of the prompt, padding included. Needed for chunked prefill, for
+            assisted decoding, and nowhere else.
+        visual: ``[batch, length]`` bool, True where a token is visual, counted from the first token
+            seen. Default: told by the model's inputs. Needed with ``inputs_embeds`` alone. It can
+            be set again for a later turn: ``cache.visual = ...``.
+
+    Raises:
+        ValueError, TypeError: naming the argument, what it is and what is needed.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        retention: float | None = None,
+        budget: int | Tensor | None = None,
+        alpha: float = 0.9,
+        heads: Heads = "shared",
+        budget_mode: BudgetMode = "strength+skewness",
+        max_window: int = 128,
+        prompt_length: int | None = None,
+        visual: Tensor | None = None,
+    ) -> None:
+        _check_visual(visual)
+        rows, device = (len(budget), budget.device) if isinstance(budget, Tensor) else (1, None)
+        _checks.check_amount(retention, budget, rows, device or torch.device("cpu"))
+        _checks.check_alpha(alpha)
+        _checks.check_heads(heads)
+        _checks.check_budget_mode(budget_mode)
+        _checks.check_count("max_window", max_window)
+        if prompt_length is not None:
+            _checks.check_count("prompt_length", prompt_length)
+        self._options = {
+            "retention": retention,
+            "alpha": alpha,
+            "heads": heads,
+            "budget_mode": budget_mode,
+        }
+        self._budget = budget
+        self._switch = switch.acquire(model)
+        self._close = weakref.finalize(self, self._switch.release)
+        layers = DynamicCache(config=self._switch.text_config).layers
+        super().__init__(
+            layers=[CompressedLayer() if type(x) is DynamicLayer else x for x in layers]
+        )
+        self._compressible = {  # by layer index
+            i: layer for i, layer in enumerate(self.layers) if isinstance(layer, CompressedLayer)
+        }
+        if not self._compressible:
+            self.close()
+            raise ValueError(
+                f"model is a {type(model).__name__} without a full-attention layer, and no other "
+                "kind can be compressed"
+            )
+        self._reading = Reading(self._switch.config, max_window, prompt_length, visual)
+        self._warned: set[str] = set()
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._reading.start_over()
+        self._protected = 0  # tokens up to here cannot be cropped: some of them are gone
+        self._seconds = 0.0
+        self._allocated: tuple[int | None, int | None] = (None, None)
+
+    @property
+    def visual(self) -> Tensor | None:
+        """``[batch, length]`` bool as the user gave it; None: the model's inputs tell."""
+        return self._reading.visual
+
+    @visual.setter
+    def visual(self, visual: Tensor | None) -> None:
+        _check_visual(visual)
+        self._reading.visual = visual
+
+    # ---- the model's side ----------------------------------------------------------------------
+
+    def _begin(self, inputs: dict[str, Any]) -> None:
+        """A forward with these arguments is about to read its tokens."""
+        seen = self.get_seq_length()
+        self._reading.begin(inputs, seen)
+        if seen and self._reading.new == 1 and not self._reading.saw_visual:
+            self._warn("no visual token was seen, so nothing is compressed")
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        if not (self._reading.under_way and self._switch.on and self._close.alive):
+            raise RuntimeError(
+                "this CompressedCache cannot be read: it was closed, or it is used with another "
+                "model than its own, or the model's attention implementation was changed since. "
+                "Make a new one"
+            )
+        updated = super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        layer = self.layers[layer_idx]
+        if isinstance(layer, CompressedLayer) and self._reading.new_valid is not None:
+            layer.mark_padding(self._reading.new_valid)
+        return updated
+
+    def _layer_of(self, index: int, key: Tensor) -> CompressedLayer | None:
+        """Whose keys these are: the layer's with that index, or of one that it shares them with."""
+        layer = self.layers[index] if index < len(self.layers) else None
+        if getattr(layer, "keys", None) is not key:
+            layer = next((x for x in self._compressible.values() if x.keys is key), None)
+        return layer if isinstance(layer, CompressedLayer) else None
+
+    def _observe(self, index: int, query: Tensor, scaling: float | None) -> None:
+        """``query`` ``[batch, query_heads, new, head_dim]`` is what the layer attends with."""
+        layer = self._compressible.get(index)
+        if layer is None:
+            return  # it shares the keys of another, which has queries of its own
+        take, window = self._reading.take, self._reading.window
+        if take == 0 or window == 0:
+            return
+        query = query[:, :, :take][:, :, -window:]
+        if layer.queries is not None:
+            query = torch.cat([layer.queries, query], 2)[:, :, -window:]
+        layer.queries = query.detach().clone()  # a view would keep all of the prompt's
+        layer.scaling = scaling
+
+    def _end(self) -> None:
+        """The text decoder is done with the forward."""
+        if (turn := self._reading.finish()) is not None:
+            self._evict(turn)
+
+    # ---- the eviction --------------------------------------------------------------------------
+
+    def _evict(self, turn: Turn) -> None:
+        layers = list(self._compressible.values())
+        if len(turn.texts) < len(turn.visual):
+            self._warn("a row has no visual token and keeps all it has")
+        if 0 in turn.texts:
+            self._warn("no text follows the last visual token of a row, which keeps all it has")
+        if any(0 < text < SHORT_INSTRUCTION for text in turn.texts):
+            self._warn(
+                f"fewer than {SHORT_INSTRUCTION} tokens follow the last visual one: what is kept "
+                "follows the chat template more than the question. Ask after the image"
+            )
+        if turn.instruction == 0:
+            return
+        if any(layer.queries is None for layer in layers):
+            raise RuntimeError(
+                f"the layers of {type(self._switch.text_config).__name__}'s decoder do not pass "
+                "keyword arguments on to their attention function, which CompressedCache needs"
+            )
+        device = layers[0].keys.device
+        began, allocated = _clock(device), _allocated(device)
+        budget = self._budget
+        if isinstance(budget, Tensor):
+            budget = as_rows("budget", budget, len(layers[0].keys)).to(device)
+        evict(layers, turn, budget=budget, **self._options)
+        self._protected = turn.end
+        self._seconds += _clock(device) - began
+        self._allocated = allocated, _allocated(device)
+
+    # ---- the user's side -----------------------------------------------------------------------
+
+    def report(self) -> Report:
+        """What was seen and what is held, with one synchronisation."""
+        layers = {i: x for i, x in self._compressible.items() if x.is_initialized}
+        kept = {i: layer.validity().sum(1).tolist() for i, layer in layers.items()}
+        seen = self.get_seq_length()
+        batch = len(next(iter(kept.values()))) if kept else 0
+        padding = self._reading.padding
+        paddings = [0] * batch if padding is None else padding.tolist()
+        before = sum(seen * _bytes(layer) // layer.slots for layer in layers.values())
+        return Report(
+            seen=[seen - padded for padded in paddings],
+            kept=kept,
+            bytes_before=before,
+            bytes_after=sum(map(_bytes, layers.values())),
+            seconds=self._seconds,
+            allocated_before=self._allocated[0],
+            allocated_after=self._allocated[1],
+        )
+
+    def close(self) -> None:
+        """Gives the model back; nothing happens the second time."""
+        self._close()
+
+    def __enter__(self) -> CompressedCache:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _warn(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, stacklevel=2)
+
+    # ---- what else a cache can do --------------------------------------------------------------
+
+    def reset(self) -> None:
+        super().reset()
+        self._start_over()
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Removes the last ``-tokens_to_remove`` tokens.
+
+        Raises:
+            ValueError: the number is positive, or reaches into a prompt of which tokens are gone.
+        """
+        seen = self.get_seq_length()
+        if tokens_to_remove > 0:
+            raise ValueError(
+                f"tokens_to_remove is {tokens_to_remove} but must be negative or 0: minus the "
+                "number of tokens to remove"
+            )
+        left = seen + tokens_to_remove
+        if left < self._protected:
+            raise ValueError(
+                f"tokens_to_remove is {tokens_to_remove} but only the last "
+                f"{seen - self._protected} tokens can be removed: before them tokens were evicted. "
+                "For assisted decoding give CompressedCache prompt_length="
+            )
+        if seen == 0:
+            return
+        layers = self._compressible.values()
+        held = next(iter(layers)).validity()
+        lost = self._reading.crop(left, held[:, held.shape[1] + tokens_to_remove :])
+        super().crop(tokens_to_remove)
+        for layer in layers:
+            if layer.queries is not None:
+                layer.queries = layer.queries[:, :, : max(layer.queries.shape[2] - lost, 0)]
+
+    def activate_past_recording(self) -> None:
+        """Assisted decoding announces itself: its first forward holds candidates of an answer."""
+        if self._reading.prompt_length is None and self.get_seq_length() == 0:
+            raise ValueError(
+                "assisted decoding reads the prompt and candidates of the answer in one forward: "
+                "give CompressedCache prompt_length=, so that only the prompt is compressed"
+            )
+        super().activate_past_recording()
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        super().reorder_cache(beam_idx)
+        self._reading.select_rows(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        if self.get_seq_length():
+            batch = len(next(iter(self._compressible.values())).keys)
+            super().batch_repeat_interleave(repeats)
+            self._reading.select_rows(torch.arange(batch).repeat_interleave(repeats))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        super().batch_select_indices(indices)
+        self._reading.select_rows(indices)
+
+
+def _check_visual(visual: Tensor | None) -> None:
+    if visual is None:
+        return
+    _checks.Shapes().check("visual", visual, ("batch", "length"))
+    if visual.dtype != torch.bool:
+        raise TypeError(f"visual is {visual.dtype} but must be torch.bool")
+
+
+def _bytes(layer: CompressedLayer) -> int:
+    return sum(states.untyped_storage().nbytes() for states in (layer.keys, layer.values))
+
+
+def _clock(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _allocated(device: torch.device) -> int | None:
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else None

@@ -1,0 +1,95 @@
+"""``python -m aircache_ext run`` on a checkpoint from disk."""
+
+import re
+from html.parser import HTMLParser
+
+import checkpoint
+import pytest
+from PIL import Image
+
+from aircache_ext import cli
+
+QUESTION = "What is on <the> picture?"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return checkpoint.save(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photo") / "photo.jpg"
+    noise = Image.effect_noise((160, 120), 90).convert("RGB")
+    noise.save(path)
+    return path
+
+
+def run(model, photo, *options):
+    arguments = ["run", "--model", model, "--image", photo, "--prompt", QUESTION]
+    arguments += ["--max-new-tokens", "12", "--device", "cpu", *options]
+    return cli.main([str(argument) for argument in arguments])
+
+
+class Page(HTMLParser):
+    """Figures, how many cells each has dropped, and everything that comes from elsewhere."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.figures, self.dropped, self.outside = 0, [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.figures += tag == "figure"
+        if tag == "path":
+            self.dropped.append(sum(map(int, re.findall(r"h(\d+)v1", values["d"]))))
+        source = values.get("src") or values.get("href") or ""
+        if source and not source.startswith("data:"):
+            self.outside.append(source)
+
+
+def test_both_answers_and_what_was_kept(model, photo, tmp_path, capsys):
+    output = tmp_path / "new" / "kept"
+    assert run(model, photo, "--compare", "--retention", "0.25", "--output", output) == 0
+    said = capsys.readouterr().out
+    assert said.index("[full cache]") < said.index("[compressed cache]")
+    assert re.search(r"layer +tokens kept of", said)
+
+    text = output.with_name("kept.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.figures == 3 and page.outside == []
+    assert sum(page.dropped) == 3 * 64 - 48  # a quarter of three layers of 64 stays
+    assert "What is on &lt;the&gt; picture?" in text and "<the>" not in text
+    picture = Image.open(output.with_name("kept.png"))
+    assert picture.width > 3 * 220
+
+
+def test_keeping_everything_changes_nothing(model, photo, tmp_path, capsys):
+    output = tmp_path / "kept"
+    assert run(model, photo, "--compare", "--retention", "1", "--output", output) == 0
+    assert "the same answer" in capsys.readouterr().out
+    assert Page(output.with_name("kept.html").read_text(encoding="utf-8")).dropped == [0, 0, 0]
+
+
+def test_a_budget_without_a_chat_template(photo, tmp_path, capsys):
+    plain = checkpoint.save(tmp_path / "model", chat_template=None)
+    assert run(plain, photo, "--budget", "5", "--output", tmp_path / "kept") == 0
+    page = Page((tmp_path / "kept.html").read_text(encoding="utf-8"))
+    assert sum(page.dropped) == 3 * (64 - 5)
+    assert "the same answer" not in capsys.readouterr().out  # nothing to compare with
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--retention", "0"), "retention"),
+        (("--retention", "0.5", "--budget", "3"), "budget"),
+        (("--image", "nowhere.jpg"), "nowhere.jpg"),
+        (("--model", "."), "processing class"),  # no checkpoint lies here
+    ],
+)
+def test_mistakes_are_told(options, message, model, photo, capsys):
+    assert run(model, photo, *options) == 1
+    told = capsys.readouterr().out.partition("aircache_ext run: ")[2]
+    assert message in told
