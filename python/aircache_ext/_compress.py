@@ -187,7 +187,7 @@ def compress_(
     _checks.check_writable("v", [v])
     if k is v:
         raise ValueError("v is k itself but needs memory of its own: both are changed in place")
-    indices, counts = kept_tokens(
+    indices, counts = _kept_tokens(
         [k],
         [q_window],
         visual=visual,
@@ -208,13 +208,13 @@ def compress_(
 def _compress_layers(
     keys: list[Tensor], values: list[Tensor], q_windows: list[Tensor], **options: Any
 ) -> list[CompressedKV]:
-    indices, counts = kept_tokens(keys, q_windows, slots=options["capacity"], **options)
+    indices, counts = _kept_tokens(keys, q_windows, slots=options["capacity"], **options)
     kept_keys, kept_values = ops.gather_kv(keys, values, indices, counts)
     layers = zip(kept_keys, kept_values, indices, counts.unbind(0), strict=True)
     return [CompressedKV(*layer) for layer in layers]
 
 
-def kept_tokens(
+def _kept_tokens(
     keys: list[Tensor],
     q_windows: list[Tensor],
     *,
@@ -234,9 +234,7 @@ def kept_tokens(
     ``capacity`` bounds the budgets, ``slots`` is the width of the indices.
     """
     tokens = {"visual": visual, "valid": valid}
-    attention = ops.instruction_attention(q_windows, keys, scale=scale, **tokens)
-    elite = ops.elite_window(attention, alpha=alpha, **tokens)
-    scores = ops.window_scores(q_windows, keys, elite, scale=scale, heads=heads, **tokens)
+    scores = token_scores(keys, q_windows, alpha=alpha, heads=heads, scale=scale, **tokens)
     strength, skewness = ops.moments(scores, **tokens)
     budgets = ops.layer_budgets(
         strength,
@@ -249,3 +247,18 @@ def kept_tokens(
         **tokens,
     )
     return ops.select(scores, budgets, capacity=slots, **tokens)
+
+
+def token_scores(
+    keys: list[Tensor],
+    q_windows: list[Tensor],
+    *,
+    alpha: float,
+    heads: Heads,
+    scale: float | None,
+    **tokens: Tensor | None,
+) -> Tensor:
+    """The sentence's first half: who listens, and what they hear, ``[L, B, H, S]``."""
+    attention = ops.instruction_attention(q_windows, keys, scale=scale, **tokens)
+    elite = ops.elite_window(attention, alpha=alpha, **tokens)
+    return ops.window_scores(q_windows, keys, elite, scale=scale, heads=heads, **tokens)

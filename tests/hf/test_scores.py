@@ -24,12 +24,12 @@ def used(monkeypatch):
     """What the eviction was given: keys, queries and options."""
     calls = []
 
-    def kept_tokens(keys, queries, **options):
+    def token_scores(keys, queries, **options):
         calls.append(([k.clone() for k in keys], queries, options))
-        return chosen(keys, queries, **options)
+        return scored(keys, queries, **options)
 
-    chosen = evict.kept_tokens
-    monkeypatch.setattr(evict, "kept_tokens", kept_tokens)
+    scored = evict.token_scores
+    monkeypatch.setattr(evict, "token_scores", token_scores)
     return calls
 
 

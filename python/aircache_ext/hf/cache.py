@@ -193,15 +193,15 @@ class CompressedCache(Cache):
                 f"the layers of {type(self._switch.text_config).__name__}'s decoder do not pass "
                 "keyword arguments on to their attention function, which CompressedCache needs"
             )
-        device = layers[0].keys.device
-        began, allocated = _clock(device), _allocated(device)
+        devices = {layer.keys.device for layer in layers}
+        began, allocated = _clock(devices), _allocated(devices)
         budget = self._budget
         if isinstance(budget, Tensor):
-            budget = as_rows("budget", budget, len(layers[0].keys)).to(device)
+            budget = as_rows("budget", budget, len(layers[0].keys)).to(layers[0].keys.device)
         evict(layers, turn, budget=budget, **self._options)
         self._protected = turn.end
-        self._seconds += _clock(device) - began
-        self._allocated = allocated, _allocated(device)
+        self._seconds += _clock(devices) - began
+        self._allocated = allocated, _allocated(devices)
 
     # ---- the user's side -----------------------------------------------------------------------
 
@@ -310,11 +310,17 @@ def _bytes(layer: CompressedLayer) -> int:
     return sum(states.untyped_storage().nbytes() for states in (layer.keys, layer.values))
 
 
-def _clock(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _clock(devices: set[torch.device]) -> float:
+    for gpu in _gpus(devices):
+        torch.cuda.synchronize(gpu)
     return time.perf_counter()
 
 
-def _allocated(device: torch.device) -> int | None:
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else None
+def _allocated(devices: set[torch.device]) -> int | None:
+    """Bytes on all GPUs together; None without one."""
+    allocated = [torch.cuda.memory_allocated(gpu) for gpu in _gpus(devices)]
+    return sum(allocated) if allocated else None
+
+
+def _gpus(devices: set[torch.device]) -> list[torch.device]:
+    return [device for device in devices if device.type == "cuda"]

@@ -43,6 +43,10 @@ class Turn:
         """Whether text follows the visual tokens, in every row that has some."""
         return bool(self.texts) and all(self.texts)
 
+    def on(self, device: torch.device) -> dict[str, Tensor | None]:
+        """``visual`` and ``valid`` as the ops take them."""
+        return {"visual": self.visual.to(device), "valid": self.valid.to(device)}
+
     def append(self, visual: Tensor, valid: Tensor) -> None:
         """Both ``[batch, new]`` bool."""
         self._set(torch.cat([self.visual, visual], 1), torch.cat([self.valid, valid], 1))
