@@ -20,8 +20,8 @@ How it works, in the order of a forward:
 * ``layer``: keys and values of a layer, shorter than the tokens seen;
 * ``cache``: all of it together, with the eviction itself.
 
-Not there yet: a static form for ``torch.compile`` and CUDA graphs, models whose layers lie on
-several devices, and attention over a compressed cache by anything but SDPA or eager.
+Not there yet: a static form for ``torch.compile`` and CUDA graphs, and attention over a compressed
+cache by anything but SDPA or eager.
 """
 
 try:
