@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import (
@@ -22,6 +23,10 @@ CHAT = (
     "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}"
     "{% endfor %}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
 )
+
+
+def picture(width: int = 160, height: int = 120) -> Image.Image:
+    return Image.effect_noise((width, height), 90).convert("RGB")
 
 
 def tokenizer() -> PreTrainedTokenizerFast:

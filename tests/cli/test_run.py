@@ -20,8 +20,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory):
     path = tmp_path_factory.mktemp("photo") / "photo.jpg"
-    noise = Image.effect_noise((160, 120), 90).convert("RGB")
-    noise.save(path)
+    checkpoint.picture().save(path)
     return path
 
 

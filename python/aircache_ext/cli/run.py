@@ -56,6 +56,7 @@ def main(options: argparse.Namespace) -> None:
         budget=options.budget,
         alpha=options.alpha,
         heads=options.heads,
+        processor=processor,
     ) as cache:
         compressed = ask_over("compressed cache", cache)
         seen = seen_part(photo, processor.image_processor)

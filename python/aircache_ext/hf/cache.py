@@ -18,6 +18,7 @@ from aircache_ext.hf.evict import evict
 from aircache_ext.hf.layer import CompressedLayer
 from aircache_ext.hf.reading import Reading, as_rows
 from aircache_ext.hf.report import Report
+from aircache_ext.hf.template import tokens_after_question
 from aircache_ext.hf.turn import Turn
 from aircache_ext.ops import BudgetMode, Heads
 
@@ -54,6 +55,8 @@ class CompressedCache(Cache):
         visual: ``[batch, length]`` bool, True where a token is visual, counted from the first token
             seen. Default: told by the model's inputs. Needed with ``inputs_embeds`` alone. It can
             be set again for a later turn: ``cache.visual = ...``.
+        processor: what made the inputs. It tells how many of a prompt's last tokens are the chat
+            template's, so that a question asked before the picture is warned about.
 
     Raises:
         ValueError, TypeError: naming the argument, what it is and what is needed.
@@ -71,6 +74,7 @@ class CompressedCache(Cache):
         max_window: int = 128,
         prompt_length: int | None = None,
         visual: Tensor | None = None,
+        processor: Any = None,
     ) -> None:
         _check_visual(visual)
         rows, device = (len(budget), budget.device) if isinstance(budget, Tensor) else (1, None)
@@ -104,6 +108,7 @@ class CompressedCache(Cache):
                 "kind can be compressed"
             )
         self._reading = Reading(self._switch.config, max_window, prompt_length, visual)
+        self._template = 0 if processor is None else tokens_after_question(processor)
         self._warned: set[str] = set()
         self._start_over()
 
@@ -181,10 +186,10 @@ class CompressedCache(Cache):
             self._warn("a row has no visual token and keeps all it has")
         if 0 in turn.texts:
             self._warn("no text follows the last visual token of a row, which keeps all it has")
-        if any(0 < text < SHORT_INSTRUCTION for text in turn.texts):
+        if any(0 < text < self._template + SHORT_INSTRUCTION for text in turn.texts):
             self._warn(
-                f"fewer than {SHORT_INSTRUCTION} tokens follow the last visual one: what is kept "
-                "follows the chat template more than the question. Ask after the image"
+                f"fewer than {SHORT_INSTRUCTION} tokens of a question follow the last visual one: "
+                "what is kept follows the chat template more than the question. Ask after the image"
             )
         if turn.instruction == 0:
             return
