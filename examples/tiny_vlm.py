@@ -5,9 +5,8 @@ The class, its image preprocessing, its rotary positions and its attention are t
 downloaded. What the model says is therefore meaningless; what its cache looks like is not.
 
 The parts that an integration needs are :func:`prefill`, which records the queries of the
-instruction, and :func:`decode`, which goes on over layers of different lengths. A wrapper that does
-both for any model, in batches and over several turns, will be part of the package; this is the idea
-in the open, for one prompt.
+instruction, and :func:`decode`, which goes on over layers of different lengths. This is the idea in
+the open, for one prompt; ``aircache_ext.hf`` does it for any model, in batches and over several turns.
 """
 
 from __future__ import annotations
