@@ -6,7 +6,8 @@ downloaded. What the model says is therefore meaningless; what its cache looks l
 
 The parts that an integration needs are :func:`prefill`, which records the queries of the
 instruction, and :func:`decode`, which goes on over layers of different lengths. This is the idea in
-the open, for one prompt; ``aircache_ext.hf`` does it for any model, in batches and over several turns.
+the open, for one prompt; ``aircache_ext.hf`` does it for any model, in batches and over several
+turns.
 """
 
 from __future__ import annotations
