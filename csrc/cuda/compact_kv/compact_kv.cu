@@ -12,13 +12,7 @@ void compact_kv_(const CompactKvParams& p, Stream stream) {
     args.key.fill(p.key, first, layers);
     args.value.fill(p.value, first, layers);
     args.kept.fill(p.kept, first, layers);
-    args.element = element_size(p.dtype);
-    args.batch = p.batch;
-    args.kv_heads = p.kv_heads;
-    args.index_heads = p.index_heads;
-    args.seq = p.seq;
-    args.key_dim = p.key_dim;
-    args.value_dim = p.value_dim;
+    args.sizes = kv_sizes(p);
     const int64_t blocks = layers * p.batch * p.kv_heads * 2;  // keys and values
     launch("compact_kv_", compact_kv_kernel,
            {dim3(static_cast<uint32_t>(blocks)), kCompactKvThreads}, stream, args);

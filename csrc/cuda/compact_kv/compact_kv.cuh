@@ -12,6 +12,7 @@
 #include "aircache/compact_kv.h"
 #include "compact_kv/compact_kv_config.h"
 #include "device/kept_head.cuh"
+#include "device/kv_sizes.h"
 #include "device/layers.h"
 #include "device/platform.cuh"
 #include "device/rows.cuh"
@@ -22,13 +23,7 @@ struct CompactKvArgs {
   LayerTable<MutableHeads> key;
   LayerTable<MutableHeads> value;
   LayerTable<KeptTokens> kept;
-  int64_t element;  // bytes
-  int64_t batch;
-  int64_t kv_heads;
-  int64_t index_heads;
-  int64_t seq;
-  int64_t key_dim;
-  int64_t value_dim;
+  KvSizes sizes;
 };
 
 template <class Piece>
@@ -58,17 +53,18 @@ __device__ void compact_pieces(const Rows<std::byte>& rows, const KeptHead& kept
 
 __global__ void __launch_bounds__(kCompactKvThreads, kCompactKvBlocksPerSm)
     compact_kv_kernel(const __grid_constant__ CompactKvArgs args) {
+  const KvSizes& sizes = args.sizes;
   const int64_t block = blockIdx.x;
   const bool is_key = block % 2 == 0;
-  const int64_t head = block / 2 % args.kv_heads;
-  const int64_t batch = block / (2 * args.kv_heads) % args.batch;
-  const int64_t layer = block / (2 * args.kv_heads * args.batch);
+  const int64_t head = block / 2 % sizes.kv_heads;
+  const int64_t batch = block / (2 * sizes.kv_heads) % sizes.batch;
+  const int64_t layer = block / (2 * sizes.kv_heads * sizes.batch);
   const KeptTokens& tokens = args.kept.layer[layer];
   // The slots are rows of the cache: there are no more than seq, whatever the capacity.
-  const KeptHead kept =
-      kept_head(tokens, args.index_heads, args.seq, batch, head, 0, min(tokens.capacity, args.seq));
+  const KeptHead kept = kept_head(tokens, sizes.index_heads, sizes.seq, batch, head, 0,
+                                  min(tokens.capacity, sizes.seq));
   const auto rows = rows_of(is_key ? args.key.layer[layer] : args.value.layer[layer], batch, head,
-                            0, is_key ? args.key_dim : args.value_dim, args.element);
+                            0, is_key ? sizes.key_dim : sizes.value_dim, sizes.element);
   for_piece(rows.alignment(), [&]<class Piece>() { compact_pieces<Piece>(rows, kept); });
 }
 

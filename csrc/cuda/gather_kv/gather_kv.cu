@@ -14,14 +14,8 @@ void gather_kv(const GatherKvParams& p, Stream stream) {
     args.kept.fill(p.kept, first, layers);
     args.key_out.fill(p.key_out, first, layers);
     args.value_out.fill(p.value_out, first, layers);
-    args.element = element_size(p.dtype);
+    args.sizes = kv_sizes(p);
     args.chunks = gather_kv_chunks(p.kept + first, layers);
-    args.batch = p.batch;
-    args.kv_heads = p.kv_heads;
-    args.index_heads = p.index_heads;
-    args.seq = p.seq;
-    args.key_dim = p.key_dim;
-    args.value_dim = p.value_dim;
     const int64_t blocks = layers * p.batch * p.kv_heads * args.chunks;
     launch("gather_kv", gather_kv_kernel, {dim3(static_cast<uint32_t>(blocks)), kGatherKvThreads},
            stream, args);

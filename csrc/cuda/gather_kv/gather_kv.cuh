@@ -7,6 +7,7 @@
 
 #include "aircache/gather_kv.h"
 #include "device/kept_head.cuh"
+#include "device/kv_sizes.h"
 #include "device/layers.h"
 #include "device/platform.cuh"
 #include "device/rows.cuh"
@@ -20,14 +21,8 @@ struct GatherKvArgs {
   LayerTable<KeptTokens> kept;
   LayerTable<MutableHeads> key_out;
   LayerTable<MutableHeads> value_out;
-  int64_t element;  // bytes
-  int64_t chunks;   // blocks per head
-  int64_t batch;
-  int64_t kv_heads;
-  int64_t index_heads;
-  int64_t seq;
-  int64_t key_dim;
-  int64_t value_dim;
+  KvSizes sizes;
+  int64_t chunks;  // blocks per head
 };
 
 /// Fills `slots` rows of the target: kept tokens, then zeros.
@@ -45,26 +40,27 @@ __device__ void gather_pieces(const Rows<const std::byte>& source, const Rows<st
 
 __global__ void __launch_bounds__(kGatherKvThreads)
     gather_kv_kernel(const __grid_constant__ GatherKvArgs args) {
+  const KvSizes& sizes = args.sizes;
   const int64_t block = blockIdx.x;
   const int64_t begin = block % args.chunks * kGatherKvSlots;
-  const int64_t head = block / args.chunks % args.kv_heads;
-  const int64_t batch = block / (args.chunks * args.kv_heads) % args.batch;
-  const int64_t layer = block / (args.chunks * args.kv_heads * args.batch);
+  const int64_t head = block / args.chunks % sizes.kv_heads;
+  const int64_t batch = block / (args.chunks * sizes.kv_heads) % sizes.batch;
+  const int64_t layer = block / (args.chunks * sizes.kv_heads * sizes.batch);
   const KeptTokens& tokens = args.kept.layer[layer];
   const int64_t slots = min(kGatherKvSlots, tokens.capacity - begin);
   if (slots <= 0) {
     return;
   }
-  const KeptHead kept = kept_head(tokens, args.index_heads, args.seq, batch, head, begin, slots);
+  const KeptHead kept = kept_head(tokens, sizes.index_heads, sizes.seq, batch, head, begin, slots);
   const auto gather = [&](const ConstHeads& in, const MutableHeads& out, int64_t dim) {
-    const auto source = rows_of(in, batch, head, 0, dim, args.element);
-    const auto target = rows_of(out, batch, head, begin, dim, args.element);
+    const auto source = rows_of(in, batch, head, 0, dim, sizes.element);
+    const auto target = rows_of(out, batch, head, begin, dim, sizes.element);
     for_piece(source.alignment() | target.alignment(), [&]<class Piece>() {
       gather_pieces<Piece>(source, target, kept, static_cast<uint32_t>(slots));
     });
   };
-  gather(args.key.layer[layer], args.key_out.layer[layer], args.key_dim);
-  gather(args.value.layer[layer], args.value_out.layer[layer], args.value_dim);
+  gather(args.key.layer[layer], args.key_out.layer[layer], sizes.key_dim);
+  gather(args.value.layer[layer], args.value_out.layer[layer], sizes.value_dim);
 }
 
 }  // namespace aircache::cuda
