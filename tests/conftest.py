@@ -1,11 +1,8 @@
-"""What every test shares: the backends, the instruction sets, and how long the tests may take."""
+"""What every test shares: a backend, the instruction sets, and how long the tests may take."""
 
 import ctypes
 import os
-import sysconfig
 import zlib
-from dataclasses import dataclass
-from pathlib import Path
 
 import hypothesis
 import pytest
@@ -13,6 +10,7 @@ import torch
 
 import aircache_ext
 from aircache_ext import ops
+from backends import BACKENDS, CPU, SIMT, SIMT_LIBRARY, SIMT_ORDERS, Backend
 
 hypothesis.settings.register_profile(
     "ci", max_examples=40, deadline=None, derandomize=True, database=None
@@ -23,35 +21,6 @@ hypothesis.settings.register_profile("full", max_examples=1000, deadline=None, d
 def pytest_configure(config: pytest.Config) -> None:
     reduced = "not full" in config.option.markexpr
     hypothesis.settings.load_profile("ci" if reduced else "full")
-
-
-BUILD = Path(__file__).parents[1] / "build" / sysconfig.get_config_var("SOABI")
-# The CUDA kernels as ops on CPU tensors, run by the executor of tests/simt.
-SIMT_LIBRARY = Path(
-    os.environ.get(
-        "AIRCACHE_SIMT_LIBRARY", BUILD / "tests" / "simt" / "ops" / "libaircache_simt.so"
-    )
-).absolute()
-
-
-@dataclass(frozen=True)
-class Backend:
-    """Where the ops run. Inputs are made on the CPU, the same for all, and moved here."""
-
-    name: str
-    device: torch.device
-
-
-CPU = Backend("cpu", torch.device("cpu"))
-SIMT = Backend("simt", torch.device("cpu"))
-CUDA = Backend("cuda", torch.device("cuda"))
-BACKENDS = [CPU]
-SIMT_ORDERS = ("forward", "reverse", "random:1")  # of the threads of a block
-if SIMT_LIBRARY.exists():
-    torch.ops.load_library(SIMT_LIBRARY)
-    BACKENDS.append(SIMT)
-if torch.cuda.is_available():
-    BACKENDS.append(CUDA)
 
 
 @pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)

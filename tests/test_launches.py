@@ -7,8 +7,8 @@ import torch
 
 import aircache_ext
 from aircache_ext import _C, ops
+from backends import CPU, SIMT, SIMT_LIBRARY
 from cases import BF16, FP32, Case, make_inputs, tokens
-from conftest import CPU, SIMT, SIMT_LIBRARY
 
 STAGES = [
     "instruction_attention",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SIMT_ORDERS
+from backends import SIMT_ORDERS
 
 ROOT = Path(__file__).parents[1]
 INCLUDES = [ROOT / folder for folder in ("tests/simt", "include", "csrc", "csrc/cuda")]
