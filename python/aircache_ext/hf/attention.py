@@ -17,6 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from aircache_ext.hf.layer import CompressedLayer
+from aircache_ext.hf.static_layer import StaticCompressedLayer
 
 PREFIX = "aircache|"
 
@@ -76,7 +77,11 @@ def _implementation(base: str, module: nn.Module) -> Callable[..., tuple[Tensor,
 
 
 def _readable(
-    layer: CompressedLayer, incoming: Any, new: int, slots: int, device: torch.device
+    layer: CompressedLayer | StaticCompressedLayer,
+    incoming: Any,
+    new: int,
+    slots: int,
+    device: torch.device,
 ) -> Tensor | None:
     """Which slots each new token may read: ``[batch or 1, 1, new, slots]`` bool, None if all.
 
@@ -84,6 +89,8 @@ def _readable(
     knows image blocks and prefixes that read both ways.
     """
     among_new = _among_new(incoming, new, device)
+    if isinstance(layer, StaticCompressedLayer):
+        return layer.readable(among_new, new)
     past = None if layer.valid is None else layer.valid[:, None, None, : slots - new]
     if among_new is None and past is None:
         return None

@@ -18,10 +18,14 @@ from aircache_ext.hf.evict import evict
 from aircache_ext.hf.layer import CompressedLayer
 from aircache_ext.hf.reading import Reading, as_rows
 from aircache_ext.hf.report import Report
+from aircache_ext.hf.static_layer import StaticCompressedLayer
 from aircache_ext.hf.turn import Turn
+from aircache_ext.hf.visual import padding_of_prepared
 from aircache_ext.ops import BudgetMode, Heads
 
 SHORT_INSTRUCTION = 4  # tokens
+
+AnyLayer = CompressedLayer | StaticCompressedLayer
 
 
 class CompressedCache(Cache):
@@ -71,6 +75,7 @@ class CompressedCache(Cache):
         max_window: int = 128,
         prompt_length: int | None = None,
         visual: Tensor | None = None,
+        max_new_tokens: int | None = None,
     ) -> None:
         _check_visual(visual)
         rows, device = (len(budget), budget.device) if isinstance(budget, Tensor) else (1, None)
@@ -81,6 +86,8 @@ class CompressedCache(Cache):
         _checks.check_count("max_window", max_window)
         if prompt_length is not None:
             _checks.check_count("prompt_length", prompt_length)
+        if max_new_tokens is not None:
+            _checks.check_count("max_new_tokens", max_new_tokens)
         self._options = {
             "retention": retention,
             "alpha": alpha,
@@ -88,15 +95,16 @@ class CompressedCache(Cache):
             "budget_mode": budget_mode,
         }
         self._budget = budget
+        self._max_new_tokens = max_new_tokens
         self._switch = switch.acquire(model)
         self._close = weakref.finalize(self, self._switch.release)
         layers = DynamicCache(config=self._switch.text_config).layers
         super().__init__(
             layers=[CompressedLayer() if type(x) is DynamicLayer else x for x in layers]
         )
-        self._compressible = {  # by layer index
+        self._compressible: dict[int, AnyLayer] = {
             i: layer for i, layer in enumerate(self.layers) if isinstance(layer, CompressedLayer)
-        }
+        }  # by layer index
         if not self._compressible:
             self.close()
             raise ValueError(
@@ -127,6 +135,18 @@ class CompressedCache(Cache):
 
     def _begin(self, inputs: dict[str, Any]) -> None:
         """A forward with these arguments is about to read its tokens."""
+        tokens = inputs.get("input_ids")
+        new = (inputs["inputs_embeds"] if tokens is None else tokens).shape[1]
+        if self._is_static and (new == 1 or torch.compiler.is_compiling()):
+            self._reading.begin_decoding(new)  # asks nothing of the device
+        else:
+            self._begin_reading(inputs)
+
+    @torch.compiler.disable
+    def _begin_reading(self, inputs: dict[str, Any]) -> None:
+        self._loosen()
+        if self._max_new_tokens is not None:
+            inputs = inputs | {"attention_mask": padding_of_prepared(inputs.get("attention_mask"))}
         seen = self.get_seq_length()
         self._reading.begin(inputs, seen)
         if seen and self._reading.new == 1 and not self._reading.saw_visual:
@@ -147,18 +167,18 @@ class CompressedCache(Cache):
             layer.mark_padding(self._reading.new_valid)
         return updated
 
-    def _layer_of(self, index: int, key: Tensor) -> CompressedLayer | None:
+    def _layer_of(self, index: int, key: Tensor) -> AnyLayer | None:
         """Whose keys these are: the layer's with that index, or of one that it shares them with."""
-        layer = self.layers[index] if index < len(self.layers) else None
-        if getattr(layer, "keys", None) is not key:
+        layer = self._compressible.get(index)
+        if layer is None or layer.keys is not key:
             layer = next((x for x in self._compressible.values() if x.keys is key), None)
-        return layer if isinstance(layer, CompressedLayer) else None
+        return layer
 
     def _observe(self, index: int, query: Tensor, scaling: float | None) -> None:
         """``query`` ``[batch, query_heads, new, head_dim]`` is what the layer attends with."""
         layer = self._compressible.get(index)
-        if layer is None:
-            return  # it shares the keys of another, which has queries of its own
+        if not isinstance(layer, CompressedLayer):
+            return  # it decodes, or shares the keys of another, which has queries of its own
         take, window = self._reading.take, self._reading.window
         if take == 0 or window == 0:
             return
@@ -170,13 +190,47 @@ class CompressedCache(Cache):
 
     def _end(self) -> None:
         """The text decoder is done with the forward."""
-        if (turn := self._reading.finish()) is not None:
+        turn = self._reading.finish()
+        if not self._is_static:
+            self._end_reading(turn)
+
+    @torch.compiler.disable
+    def _end_reading(self, turn: Turn | None) -> None:
+        if turn is not None:
             self._evict(turn)
+        if self._max_new_tokens is not None and self._reading.turn is None and self._protected:
+            self._settle(self._max_new_tokens)
+
+    # ---- the static form -----------------------------------------------------------------------
+
+    @property
+    def _is_static(self) -> bool:
+        layer = next(iter(self._compressible.values()))
+        return isinstance(layer, StaticCompressedLayer)
+
+    @property
+    def is_compileable(self) -> bool:
+        """Whether ``generate`` may compile decoding; it asks before the prompt is read."""
+        others = (x for i, x in enumerate(self.layers) if i not in self._compressible)
+        return self._max_new_tokens is not None and all(x.is_compileable for x in others)
+
+    def _settle(self, room: int) -> None:
+        """Moves the layers to buffers of fixed size, one by one."""
+        for index in self._compressible:
+            layer = self._compressible[index]
+            assert isinstance(layer, CompressedLayer)
+            self.layers[index] = self._compressible[index] = StaticCompressedLayer(layer, room)
+
+    def _loosen(self) -> None:
+        """Makes them layers that grow, if they are not."""
+        for index, layer in self._compressible.items():
+            if isinstance(layer, StaticCompressedLayer):
+                self.layers[index] = self._compressible[index] = layer.loosen()
 
     # ---- the eviction --------------------------------------------------------------------------
 
     def _evict(self, turn: Turn) -> None:
-        layers = list(self._compressible.values())
+        layers = [x for x in self._compressible.values() if isinstance(x, CompressedLayer)]
         if len(turn.texts) < len(turn.visual):
             self._warn("a row has no visual token and keeps all it has")
         if 0 in turn.texts:
@@ -209,7 +263,7 @@ class CompressedCache(Cache):
         """What was seen and what is held, with one synchronisation."""
         layers = {i: x for i, x in self._compressible.items() if x.is_initialized}
         kept = {i: layer.validity().sum(1).tolist() for i, layer in layers.items()}
-        seen = self.get_seq_length()
+        seen = int(self.get_seq_length())
         batch = len(next(iter(kept.values()))) if kept else 0
         padding = self._reading.padding
         paddings = [0] * batch if padding is None else padding.tolist()
@@ -242,6 +296,7 @@ class CompressedCache(Cache):
     # ---- what else a cache can do --------------------------------------------------------------
 
     def reset(self) -> None:
+        self._loosen()
         super().reset()
         self._start_over()
 
@@ -251,7 +306,7 @@ class CompressedCache(Cache):
         Raises:
             ValueError: the number is positive, or reaches into a prompt of which tokens are gone.
         """
-        seen = self.get_seq_length()
+        seen = int(self.get_seq_length())
         if tokens_to_remove > 0:
             raise ValueError(
                 f"tokens_to_remove is {tokens_to_remove} but must be negative or 0: minus the "
@@ -266,13 +321,17 @@ class CompressedCache(Cache):
             )
         if seen == 0:
             return
-        layers = self._compressible.values()
-        held = next(iter(layers)).validity()
+        was_static = self._is_static
+        self._loosen()
+        layers = [x for x in self._compressible.values() if isinstance(x, CompressedLayer)]
+        held = layers[0].validity()
         lost = self._reading.crop(left, held[:, held.shape[1] + tokens_to_remove :])
         super().crop(tokens_to_remove)
         for layer in layers:
             if layer.queries is not None:
                 layer.queries = layer.queries[:, :, : max(layer.queries.shape[2] - lost, 0)]
+        if was_static and self._max_new_tokens is not None:
+            self._settle(self._max_new_tokens)
 
     def activate_past_recording(self) -> None:
         """Assisted decoding announces itself: its first forward holds candidates of an answer."""
@@ -306,7 +365,7 @@ def _check_visual(visual: Tensor | None) -> None:
         raise TypeError(f"visual is {visual.dtype} but must be torch.bool")
 
 
-def _bytes(layer: CompressedLayer) -> int:
+def _bytes(layer: AnyLayer) -> int:
     return sum(states.untyped_storage().nbytes() for states in (layer.keys, layer.values))
 
 
