@@ -98,6 +98,7 @@ class CompressedCache(Cache):
         self._max_new_tokens = max_new_tokens
         self._switch = switch.acquire(model)
         self._close = weakref.finalize(self, self._switch.release)
+        self._open = True
         layers = DynamicCache(config=self._switch.text_config).layers
         super().__init__(
             layers=[CompressedLayer() if type(x) is DynamicLayer else x for x in layers]
@@ -155,7 +156,7 @@ class CompressedCache(Cache):
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        if not (self._reading.under_way and self._switch.on and self._close.alive):
+        if not (self._reading.under_way and self._switch.on and self._open):
             raise RuntimeError(
                 "this CompressedCache cannot be read: it was closed, or it is used with another "
                 "model than its own, or the model's attention implementation was changed since. "
@@ -280,6 +281,7 @@ class CompressedCache(Cache):
 
     def close(self) -> None:
         """Gives the model back; nothing happens the second time."""
+        self._open = False
         self._close()
 
     def __enter__(self) -> CompressedCache:

@@ -48,8 +48,8 @@ def valid_tokens(inputs: Mapping[str, Any], tokens: Tensor) -> Tensor:
 
 
 def padding_of_prepared(mask: Any) -> Any:
-    """The mask as :func:`valid_tokens` reads it, ``[batch, new]``, of one that ``generate`` made for a
-    cache that compiles: ``[batch, 1, new, slots]`` for each kind of layer, or for all.
+    """The mask as :func:`valid_tokens` reads it, ``[batch, new]``, of one that ``generate`` made
+    for a cache that compiles: ``[batch, 1, new, slots]`` for each kind of layer, or for all.
 
     In masks that transformers makes, a token that may not read itself is padding.
     """
