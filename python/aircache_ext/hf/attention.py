@@ -88,9 +88,9 @@ def _readable(
     All that is valid of the past, and of the incoming tokens what the model's own mask says: that
     knows image blocks and prefixes that read both ways.
     """
+    if isinstance(layer, StaticCompressedLayer):  # the one new token, too, is among them
+        return layer.validity()[:, None, None]
     among_new = _among_new(incoming, new, device)
-    if isinstance(layer, StaticCompressedLayer):
-        return layer.readable(among_new, new)
     past = None if layer.valid is None else layer.valid[:, None, None, : slots - new]
     if among_new is None and past is None:
         return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import warnings
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ from aircache_ext.hf.evict import evict
 from aircache_ext.hf.layer import CompressedLayer
 from aircache_ext.hf.reading import Reading, as_rows
 from aircache_ext.hf.report import Report
-from aircache_ext.hf.static_layer import StaticCompressedLayer
+from aircache_ext.hf.static_layer import StaticCompressedLayer, is_compileable, loosen, settle
 from aircache_ext.hf.turn import Turn
 from aircache_ext.hf.visual import padding_of_prepared
 from aircache_ext.ops import BudgetMode, Heads
@@ -120,6 +122,7 @@ class CompressedCache(Cache):
         self._reading.start_over()
         self._protected = 0  # tokens up to here cannot be cropped: some of them are gone
         self._seconds = 0.0
+        self._room = 0  # tokens that the buffers of the static form still take
         self._allocated: tuple[int | None, int | None] = (None, None)
 
     @property
@@ -138,8 +141,9 @@ class CompressedCache(Cache):
         """A forward with these arguments is about to read its tokens."""
         tokens = inputs.get("input_ids")
         new = (inputs["inputs_embeds"] if tokens is None else tokens).shape[1]
-        if self._is_static and (new == 1 or torch.compiler.is_compiling()):
-            self._reading.begin_decoding(new)  # asks nothing of the device
+        if self._is_static and new == 1:
+            self._take_room()
+            self._reading.begin_step()  # asks nothing of the device
         else:
             self._begin_reading(inputs)
 
@@ -199,8 +203,8 @@ class CompressedCache(Cache):
     def _end_reading(self, turn: Turn | None) -> None:
         if turn is not None:
             self._evict(turn)
-        if self._max_new_tokens is not None and self._reading.turn is None and self._protected:
-            self._settle(self._max_new_tokens)
+        elif self._protected and self._reading.turn is None:  # text alone
+            self._settle()
 
     # ---- the static form -----------------------------------------------------------------------
 
@@ -212,21 +216,42 @@ class CompressedCache(Cache):
     @property
     def is_compileable(self) -> bool:
         """Whether ``generate`` may compile decoding; it asks before the prompt is read."""
-        others = (x for i, x in enumerate(self.layers) if i not in self._compressible)
-        return self._max_new_tokens is not None and all(x.is_compileable for x in others)
+        return self._max_new_tokens is not None and all(map(is_compileable, self.layers))
 
-    def _settle(self, room: int) -> None:
-        """Moves the layers to buffers of fixed size, one by one."""
-        for index in self._compressible:
-            layer = self._compressible[index]
-            assert isinstance(layer, CompressedLayer)
-            self.layers[index] = self._compressible[index] = StaticCompressedLayer(layer, room)
+    def _settle(self) -> None:
+        """From here on nothing grows; each layer has room for ``max_new_tokens``."""
+        if self._max_new_tokens is None:
+            return
+        indices = list(self._compressible)
+        self._compressible.clear()  # it would hold what was moved
+        settle(self.layers, self._max_new_tokens)
+        self._compressible.update((i, self.layers[i]) for i in indices)
+        self._room = self._max_new_tokens
 
     def _loosen(self) -> None:
-        """Makes them layers that grow, if they are not."""
-        for index, layer in self._compressible.items():
-            if isinstance(layer, StaticCompressedLayer):
-                self.layers[index] = self._compressible[index] = layer.loosen()
+        loosen(self.layers)
+        self._compressible.update((i, self.layers[i]) for i in self._compressible)
+
+    @contextmanager
+    def _loosened(self) -> Iterator[None]:
+        """For what is rare and changes sizes; afterwards there is room for an answer again."""
+        was_static = self._is_static
+        self._loosen()
+        yield
+        if was_static:
+            self._settle()
+
+    def _take_room(self) -> None:
+        """Inside a compiled graph the host cannot count: there the bounds check of the write, which
+        would go beyond the buffer, has to stop it."""
+        if torch.compiler.is_compiling():
+            return
+        if self._room == 0:
+            raise ValueError(
+                f"max_new_tokens is {self._max_new_tokens} and so many were read since the prompt, "
+                "but more came: give CompressedCache as many as generate"
+            )
+        self._room -= 1
 
     # ---- the eviction --------------------------------------------------------------------------
 
@@ -254,6 +279,8 @@ class CompressedCache(Cache):
         if isinstance(budget, Tensor):
             budget = as_rows("budget", budget, len(layers[0].keys)).to(device)
         evict(layers, turn, budget=budget, **self._options)
+        del layers  # or it would hold what is moved
+        self._settle()
         self._protected = turn.end
         self._seconds += _clock(device) - began
         self._allocated = allocated, _allocated(device)
@@ -323,20 +350,22 @@ class CompressedCache(Cache):
             )
         if seen == 0:
             return
-        was_static = self._is_static
-        self._loosen()
-        layers = [x for x in self._compressible.values() if isinstance(x, CompressedLayer)]
-        held = layers[0].validity()
-        lost = self._reading.crop(left, held[:, held.shape[1] + tokens_to_remove :])
-        super().crop(tokens_to_remove)
-        for layer in layers:
-            if layer.queries is not None:
-                layer.queries = layer.queries[:, :, : max(layer.queries.shape[2] - lost, 0)]
-        if was_static and self._max_new_tokens is not None:
-            self._settle(self._max_new_tokens)
+        with self._loosened():
+            layers = [x for x in self._compressible.values() if isinstance(x, CompressedLayer)]
+            held = layers[0].validity()
+            lost = self._reading.crop(left, held[:, held.shape[1] + tokens_to_remove :])
+            super().crop(tokens_to_remove)
+            for layer in layers:
+                if layer.queries is not None:
+                    layer.queries = layer.queries[:, :, : max(layer.queries.shape[2] - lost, 0)]
 
     def activate_past_recording(self) -> None:
         """Assisted decoding announces itself: its first forward holds candidates of an answer."""
+        if self._max_new_tokens is not None:
+            raise ValueError(
+                f"max_new_tokens is {self._max_new_tokens} but must be left out for assisted "
+                "decoding, which takes tokens back at every step"
+            )
         if self._reading.prompt_length is None and self.get_seq_length() == 0:
             raise ValueError(
                 "assisted decoding reads the prompt and candidates of the answer in one forward: "
@@ -351,11 +380,13 @@ class CompressedCache(Cache):
     def batch_repeat_interleave(self, repeats: int) -> None:
         if self.get_seq_length():
             batch = len(next(iter(self._compressible.values())).keys)
-            super().batch_repeat_interleave(repeats)
+            with self._loosened():
+                super().batch_repeat_interleave(repeats)
             self._reading.select_rows(torch.arange(batch).repeat_interleave(repeats))
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        super().batch_select_indices(indices)
+        with self._loosened():
+            super().batch_select_indices(indices)
         self._reading.select_rows(indices)
 
 

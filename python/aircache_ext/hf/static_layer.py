@@ -1,4 +1,4 @@
-"""One layer of a compressed cache in a buffer of fixed size, for compiled decoding.
+"""Layers of a compressed cache in buffers of fixed size, for compiled decoding.
 
 Nothing here depends on values: sizes are those of the buffer, and everything that changes from step
 to step is a tensor on the device that is written in place. So a decoding step compiles into one
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers.cache_utils import CacheLayerMixin
+from transformers.cache_utils import CacheLayerMixin, DynamicSlidingWindowLayer, StaticLayer
 
 from aircache_ext import ops
 from aircache_ext.hf.layer import CompressedLayer
@@ -22,11 +22,7 @@ class StaticCompressedLayer(CacheLayerMixin):
     """What a ``CompressedLayer`` holds, and room for ``room`` tokens more.
 
     Survivors are left-aligned: slots ``0 .. lengths[b] - 1`` are those of row ``b``, in ascending
-    order of position, without padding. New tokens are written at the cursor ``lengths[b]``.
-
-    A token that finds no room is refused by ``update``, which counts on the host. It does not count
-    inside compiled graphs: there the write itself has an index beyond the buffer, and the bounds
-    check of the device stops it (an error on a CPU, a device-side assertion on a GPU).
+    order of position, without padding. A new token is written at the cursor ``lengths[b]``.
     """
 
     is_compileable = True
@@ -50,13 +46,9 @@ class StaticCompressedLayer(CacheLayerMixin):
         )
         self.keys: Tensor = keys[0]  # [batch, kv_heads, slots + room, head_dim]
         self.values: Tensor = values[0]  # [batch, kv_heads, slots + room, value_dim]
-        self.room = room  # tokens that still fit, as far as the host knows
         self.dtype, self.device = self.keys.dtype, self.keys.device
         self.is_initialized = True
-        self._pin()
-
-    def _pin(self) -> None:
-        # Otherwise CUDA graphs refuse to write to tensors that come from outside.
+        # As in StaticLayer: a graph writes to them, and without this CUDA graphs are skipped.
         for tensor in (self.keys, self.values, self.lengths, self.seen):
             torch._dynamo.mark_static_address(tensor)
 
@@ -95,40 +87,18 @@ class StaticCompressedLayer(CacheLayerMixin):
         """``[batch, slots]`` bool: which slots hold a token."""
         return torch.arange(self.slots, device=self.device) < self.lengths[:, None]
 
-    def readable(self, among_new: Tensor | None, new: int) -> Tensor:
-        """Which slots each of the ``new`` last tokens may read: ``[batch, 1, new, slots]`` bool.
-
-        ``among_new`` ``[batch or 1, 1, new, new]`` bool: which of one another; None if all.
-        """
-        slot = torch.arange(self.slots, device=self.device)
-        slot = (slot - (self.lengths - new)[:, None])[:, None, None]  # 0 is the first new token
-        readable = (slot < new).expand(-1, -1, new, -1)
-        if among_new is None:
-            return readable
-        index = slot.clamp(0, new - 1).expand(-1, -1, new, -1)
-        among_new = among_new.expand(len(index), -1, -1, -1).gather(3, index)
-        return readable & (among_new | (slot < 0))
-
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """It is made of a layer that holds tokens."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        new = key_states.shape[2]
-        if not torch.compiler.is_compiling():
-            if new > self.room:
-                raise ValueError(
-                    f"max_new_tokens leaves room for {self.room} more tokens but {new} came: give "
-                    "CompressedCache as many max_new_tokens as generate"
-                )
-            self.room -= new
-        slot = self.lengths[:, None] + torch.arange(new, device=self.device)
-        slot = slot[:, None, :, None]  # [batch, 1, new, 1]
+        """Of one new token: ``[batch, kv_heads, 1, dim]``. Returns the whole buffers."""
+        slot = self.lengths[:, None, None, None]
         self.keys.scatter_(2, slot.expand_as(key_states), key_states)
         self.values.scatter_(2, slot.expand_as(value_states), value_states)
-        self.lengths.add_(new)
-        self.seen.add_(new)
+        self.lengths.add_(1)
+        self.seen.add_(1)
         return self.keys, self.values
 
     def get_seq_length(self) -> Tensor:
@@ -145,24 +115,74 @@ class StaticCompressedLayer(CacheLayerMixin):
         """The name of ``get_max_length`` before transformers 5.13."""
         return self.slots
 
-    def _select_rows(self, rows: Tensor) -> None:
-        """Batch row ``i`` becomes the former row ``rows[i]``, in place if there are as many."""
-        for name in ("keys", "values", "lengths", "kept"):
-            tensor = getattr(self, name)
-            selected = tensor.index_select(0, rows.to(self.device))
-            if selected.shape == tensor.shape:
-                tensor.copy_(selected)
-            else:
-                setattr(self, name, selected)
-        self._pin()
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        _reorder(beam_idx, self.keys, self.values, self.lengths, self.kept)
+
+
+class StaticSlidingLayer(StaticLayer):
+    """What a sliding layer holds, and room for ``room`` tokens more. It does not slide: that the
+    oldest tokens are out of reach is said by the model's own mask, as everything else about them.
+    """
+
+    is_sliding = True
+
+    def __init__(self, layer: DynamicSlidingWindowLayer, room: int) -> None:
+        held = layer.keys.shape[2]
+        super().__init__(max_cache_len=held + room)
+        self.lazy_initialization(layer.keys, layer.values)
+        self.keys[:, :, :held] = layer.keys
+        self.values[:, :, :held] = layer.values
+        self.cumulative_length.fill_(held)  # slots in use, and the cursor
+        self.sliding_window = layer.sliding_window
+        self.dropped = layer.cumulative_length - held  # tokens that had slid out
+
+    def loosen(self) -> DynamicSlidingWindowLayer:
+        """The same tokens as a layer that grows and slides, with one synchronisation."""
+        length = int(self.cumulative_length)
+        reach = slice(max(length - self.sliding_window + 1, 0), length)
+        layer = DynamicSlidingWindowLayer(self.sliding_window)
+        layer.lazy_initialization(self.keys, self.values)
+        layer.keys = self.keys[:, :, reach].clone()  # a view would keep the buffer
+        layer.values = self.values[:, :, reach].clone()
+        layer.cumulative_length = self.dropped + length
+        return layer
+
+    def get_seq_length(self) -> Tensor:
+        return self.dropped + self.cumulative_length
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        if query_length == 1:
+            return self.max_cache_len, self.dropped
+        length = int(self.cumulative_length)  # several tokens are read by a layer that slides
+        held = min(length, self.sliding_window - 1)
+        return held + query_length, self.dropped + length - held
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        self._select_rows(beam_idx)
+        _reorder(beam_idx, self.keys, self.values)
 
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        self._select_rows(torch.arange(len(self.lengths)).repeat_interleave(repeats))
 
-    def batch_select_indices(self, indices: Tensor) -> None:
-        if indices.dtype == torch.bool:
-            indices = indices.nonzero().flatten()
-        self._select_rows(indices)
+def settle(layers: list[Any], room: int) -> None:
+    """Moves the layers that grow to buffers of fixed size, each released before the next."""
+    for index, layer in enumerate(layers):
+        if type(layer) is CompressedLayer:
+            layers[index] = StaticCompressedLayer(layer, room)
+        elif type(layer) is DynamicSlidingWindowLayer and layer.is_initialized:
+            layers[index] = StaticSlidingLayer(layer, room)
+
+
+def loosen(layers: list[Any]) -> None:
+    """Undoes :func:`settle`."""
+    for index, layer in enumerate(layers):
+        if isinstance(layer, StaticCompressedLayer | StaticSlidingLayer):
+            layers[index] = layer.loosen()
+
+
+def is_compileable(layer: Any) -> bool:
+    """Whether a layer is of fixed size, or will be when it is settled."""
+    return layer.is_compileable or type(layer) in (CompressedLayer, DynamicSlidingWindowLayer)
+
+
+def _reorder(rows: Tensor, *tensors: Tensor) -> None:
+    """Batch row ``i`` becomes the former row ``rows[i]``, in place."""
+    for tensor in tensors:
+        tensor.copy_(tensor.index_select(0, rows.to(tensor.device)))
