@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -141,13 +142,13 @@ class CompressedCache(Cache):
         """A forward with these arguments is about to read its tokens."""
         tokens = inputs.get("input_ids")
         new = (inputs["inputs_embeds"] if tokens is None else tokens).shape[1]
-        if self._is_static and new == 1:
+        if self._is_static and new == 1:  # an answer's step
             self._take_room()
             self._reading.begin_step()  # asks nothing of the device
         else:
             self._begin_reading(inputs)
 
-    @torch.compiler.disable
+    @torch.compiler.disable(reason="a prompt is read, only the steps of an answer are one graph")
     def _begin_reading(self, inputs: dict[str, Any]) -> None:
         self._loosen()
         if self._max_new_tokens is not None:
@@ -220,17 +221,19 @@ class CompressedCache(Cache):
 
     def _settle(self) -> None:
         """From here on nothing grows; each layer has room for ``max_new_tokens``."""
-        if self._max_new_tokens is None:
-            return
-        indices = list(self._compressible)
-        self._compressible.clear()  # it would hold what was moved
-        settle(self.layers, self._max_new_tokens)
-        self._compressible.update((i, self.layers[i]) for i in indices)
-        self._room = self._max_new_tokens
+        if self._max_new_tokens is not None:
+            self._room = self._max_new_tokens
+            self._replace_layers(partial(settle, room=self._room))
 
     def _loosen(self) -> None:
-        loosen(self.layers)
-        self._compressible.update((i, self.layers[i]) for i in self._compressible)
+        self._replace_layers(loosen)
+
+    def _replace_layers(self, replace: Callable[[Any], Any]) -> None:
+        """One by one, so that no more than one layer exists twice."""
+        for index, layer in enumerate(self.layers):
+            self.layers[index] = replace(layer)
+            if index in self._compressible:
+                self._compressible[index] = self.layers[index]
 
     @contextmanager
     def _loosened(self) -> Iterator[None]:

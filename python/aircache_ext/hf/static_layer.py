@@ -161,20 +161,19 @@ class StaticSlidingLayer(StaticLayer):
         _reorder(beam_idx, self.keys, self.values)
 
 
-def settle(layers: list[Any], room: int) -> None:
-    """Moves the layers that grow to buffers of fixed size, each released before the next."""
-    for index, layer in enumerate(layers):
-        if type(layer) is CompressedLayer:
-            layers[index] = StaticCompressedLayer(layer, room)
-        elif type(layer) is DynamicSlidingWindowLayer and layer.is_initialized:
-            layers[index] = StaticSlidingLayer(layer, room)
+def settle(layer: Any, room: int) -> Any:
+    """The layer in a buffer of fixed size if it grows now."""
+    if type(layer) is CompressedLayer:
+        return StaticCompressedLayer(layer, room)
+    if type(layer) is DynamicSlidingWindowLayer and layer.is_initialized:
+        return StaticSlidingLayer(layer, room)
+    return layer
 
 
-def loosen(layers: list[Any]) -> None:
+def loosen(layer: Any) -> Any:
     """Undoes :func:`settle`."""
-    for index, layer in enumerate(layers):
-        if isinstance(layer, StaticCompressedLayer | StaticSlidingLayer):
-            layers[index] = layer.loosen()
+    static = isinstance(layer, StaticCompressedLayer | StaticSlidingLayer)
+    return layer.loosen() if static else layer
 
 
 def is_compileable(layer: Any) -> bool:
