@@ -70,6 +70,18 @@ class Decoding:
         told = turn["attention_mask"].bool()
         torch.testing.assert_close(ours.logits[told], expected[told], atol=1e-5, rtol=0)
 
+    def crop(self, tokens: int) -> None:
+        self.dynamic.crop(-tokens)
+        self.static.crop(-tokens)
+        self.mask = self.mask[:, :-tokens]
+
+    def check_positions(self) -> None:
+        for index, layer in self.static._compressible.items():
+            assert isinstance(layer, StaticCompressedLayer)
+            left, right = layer.positions, self.dynamic._compressible[index].positions
+            for one, other in zip(left.flatten(0, 1), right.flatten(0, 1), strict=True):
+                assert torch.equal(one[one >= 0], other[other >= 0])
+
     def addresses(self) -> list[int]:
         held = [value for layer in self.static.layers for value in vars(layer).values()]
         return [tensor.data_ptr() for tensor in held if isinstance(tensor, torch.Tensor)]
@@ -92,11 +104,7 @@ def test_it_says_what_the_dynamic_form_says(name, heads):
             talk.read(models.text(2, 1, step))
         ours, expected = talk.static.report(), talk.dynamic.report()
         assert (ours.kept, ours.seen) == (expected.kept, expected.seen)
-        for index, layer in talk.static._compressible.items():
-            assert isinstance(layer, StaticCompressedLayer)
-            left, right = layer.positions, talk.dynamic._compressible[index].positions
-            for one, other in zip(left.flatten(0, 1), right.flatten(0, 1), strict=True):
-                assert torch.equal(one[one >= 0], other[other >= 0])
+        talk.check_positions()
 
 
 @pytest.mark.parametrize("name", families("qwen2_5_vl", "llava", "gemma3", "qwen3_5"))
@@ -296,13 +304,26 @@ class TestWhatElseACacheCanDo:
             talk.read_prompt(*PROMPTS)
             for step in range(3):
                 talk.read(models.text(2, 1, step))
-            for cache in (talk.dynamic, talk.static):
-                cache.crop(-2)
-            talk.mask = talk.mask[:, :-2]
-            for step in range(8):  # there is room for an answer again
+            addresses = talk.addresses()
+            talk.crop(2)
+            for step in range(7):  # as many as there is room for again
                 talk.read(models.text(2, 1, 10 + step))
-            with pytest.raises(ValueError, match="tokens were evicted"):
-                talk.static.crop(-20)
+            assert talk.addresses() == addresses
+            with pytest.raises(ValueError, match="only the last 8 tokens can be removed"):
+                talk.static.crop(-9)
+
+    @torch.no_grad()
+    def test_crop_of_a_turn_that_is_not_over_and_the_answer_before_it(self):
+        with Decoding("llava") as talk:
+            talk.read_prompt(*PROMPTS)
+            for step in range(3):
+                talk.read(models.text(2, 1, step))
+            image = models.inputs("llava", Prompt(("image",), 3), Prompt(("image",), 4))
+            talk.read(image)
+            talk.crop(image["input_ids"].shape[1] + 2)
+            for turn in (models.text(2, 5), models.text(2, 1)):
+                talk.read(turn)
+            talk.check_positions()
 
     @pytest.mark.parametrize("name", families("llava", "gemma3"))
     @torch.no_grad()
@@ -315,11 +336,13 @@ class TestWhatElseACacheCanDo:
                 cache.reorder_cache(torch.tensor([1, 0]))
             talk.mask = talk.mask[[1, 0]]
             talk.read(models.text(2, 1))
+            talk.check_positions()
             assert talk.addresses() == addresses  # beams need not be compiled anew
             for cache in (talk.dynamic, talk.static):
                 cache.batch_repeat_interleave(2)
                 cache.batch_select_indices(torch.tensor([0, 1, 2]))
             talk.mask = talk.mask[[0, 0, 1]]
+            talk.check_positions()
             for turn in (models.text(3, 1), models.text(3, 5), models.text(3, 1)):
                 talk.read(turn)
 
@@ -333,6 +356,7 @@ class TestWhatElseACacheCanDo:
                 for cache in (talk.dynamic, talk.static):
                     cache.reset()
                 assert talk.static.get_seq_length() == 0
+                assert storages(talk.static) == 0
 
     def test_only_the_static_form_is_compiled(self):
         model = models.build("gemma3")

@@ -5,14 +5,11 @@ from __future__ import annotations
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
+from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from aircache_ext import _checks
@@ -21,17 +18,15 @@ from aircache_ext.hf.evict import evict
 from aircache_ext.hf.layer import CompressedLayer
 from aircache_ext.hf.reading import Reading, as_rows
 from aircache_ext.hf.report import Report
-from aircache_ext.hf.static_layer import StaticCompressedLayer, is_compileable, loosen, settle
+from aircache_ext.hf.static import AnyLayer, SettlingCache
 from aircache_ext.hf.turn import Turn
 from aircache_ext.hf.visual import padding_of_prepared
 from aircache_ext.ops import BudgetMode, Heads
 
 SHORT_INSTRUCTION = 4  # tokens
 
-AnyLayer = CompressedLayer | StaticCompressedLayer
 
-
-class CompressedCache(Cache):
+class CompressedCache(SettlingCache):
     """Give it to ``generate`` or to the model as ``past_key_values``, one for each conversation.
 
     A turn is compressed at the end of the first forward that holds text after its last visual
@@ -61,6 +56,9 @@ class CompressedCache(Cache):
         visual: ``[batch, length]`` bool, True where a token is visual, counted from the first token
             seen. Default: told by the model's inputs. Needed with ``inputs_embeds`` alone. It can
             be set again for a later turn: ``cache.visual = ...``.
+        max_new_tokens: as for ``generate``. Chooses the static form, see
+            :mod:`aircache_ext.hf.static`: behind each prompt the layers have room for so many
+            tokens and no longer grow.
 
     Raises:
         ValueError, TypeError: naming the argument, what it is and what is needed.
@@ -98,17 +96,13 @@ class CompressedCache(Cache):
             "budget_mode": budget_mode,
         }
         self._budget = budget
-        self._max_new_tokens = max_new_tokens
         self._switch = switch.acquire(model)
         self._close = weakref.finalize(self, self._switch.release)
         self._open = True
         layers = DynamicCache(config=self._switch.text_config).layers
         super().__init__(
-            layers=[CompressedLayer() if type(x) is DynamicLayer else x for x in layers]
+            [CompressedLayer() if type(x) is DynamicLayer else x for x in layers], max_new_tokens
         )
-        self._compressible: dict[int, AnyLayer] = {
-            i: layer for i, layer in enumerate(self.layers) if isinstance(layer, CompressedLayer)
-        }  # by layer index
         if not self._compressible:
             self.close()
             raise ValueError(
@@ -121,9 +115,8 @@ class CompressedCache(Cache):
 
     def _start_over(self) -> None:
         self._reading.start_over()
-        self._protected = 0  # tokens up to here cannot be cropped: some of them are gone
+        self._protected = 0  # tokens up to here cannot be cropped: some of them are gone, or static
         self._seconds = 0.0
-        self._room = 0  # tokens that the buffers of the static form still take
         self._allocated: tuple[int | None, int | None] = (None, None)
 
     @property
@@ -206,55 +199,8 @@ class CompressedCache(Cache):
             self._evict(turn)
         elif self._protected and self._reading.turn is None:  # text alone
             self._settle()
-
-    # ---- the static form -----------------------------------------------------------------------
-
-    @property
-    def _is_static(self) -> bool:
-        layer = next(iter(self._compressible.values()))
-        return isinstance(layer, StaticCompressedLayer)
-
-    @property
-    def is_compileable(self) -> bool:
-        """Whether ``generate`` may compile decoding; it asks before the prompt is read."""
-        return self._max_new_tokens is not None and all(map(is_compileable, self.layers))
-
-    def _settle(self) -> None:
-        """From here on nothing grows; each layer has room for ``max_new_tokens``."""
-        if self._max_new_tokens is not None:
-            self._room = self._max_new_tokens
-            self._replace_layers(partial(settle, room=self._room))
-
-    def _loosen(self) -> None:
-        self._replace_layers(loosen)
-
-    def _replace_layers(self, replace: Callable[[Any], Any]) -> None:
-        """One by one, so that no more than one layer exists twice."""
-        for index, layer in enumerate(self.layers):
-            self.layers[index] = replace(layer)
-            if index in self._compressible:
-                self._compressible[index] = self.layers[index]
-
-    @contextmanager
-    def _loosened(self) -> Iterator[None]:
-        """For what is rare and changes sizes; afterwards there is room for an answer again."""
-        was_static = self._is_static
-        self._loosen()
-        yield
-        if was_static:
-            self._settle()
-
-    def _take_room(self) -> None:
-        """Inside a compiled graph the host cannot count: there the bounds check of the write, which
-        would go beyond the buffer, has to stop it."""
-        if torch.compiler.is_compiling():
-            return
-        if self._room == 0:
-            raise ValueError(
-                f"max_new_tokens is {self._max_new_tokens} and so many were read since the prompt, "
-                "but more came: give CompressedCache as many as generate"
-            )
-        self._room -= 1
+        if self._is_static:
+            self._protected = int(self.get_seq_length())
 
     # ---- the eviction --------------------------------------------------------------------------
 
@@ -328,7 +274,6 @@ class CompressedCache(Cache):
     # ---- what else a cache can do --------------------------------------------------------------
 
     def reset(self) -> None:
-        self._loosen()
         super().reset()
         self._start_over()
 
@@ -348,19 +293,21 @@ class CompressedCache(Cache):
         if left < self._protected:
             raise ValueError(
                 f"tokens_to_remove is {tokens_to_remove} but only the last "
-                f"{seen - self._protected} tokens can be removed: before them tokens were evicted. "
-                "For assisted decoding give CompressedCache prompt_length="
+                f"{seen - self._protected} tokens can be removed: before them tokens were evicted "
+                "or settled. For assisted decoding give CompressedCache prompt_length="
             )
         if seen == 0:
             return
-        with self._loosened():
-            layers = [x for x in self._compressible.values() if isinstance(x, CompressedLayer)]
-            held = layers[0].validity()
-            lost = self._reading.crop(left, held[:, held.shape[1] + tokens_to_remove :])
+        if self._is_static:  # an answer has neither padding nor queries to keep
             super().crop(tokens_to_remove)
-            for layer in layers:
-                if layer.queries is not None:
-                    layer.queries = layer.queries[:, :, : max(layer.queries.shape[2] - lost, 0)]
+            return
+        layers = [x for x in self._compressible.values() if isinstance(x, CompressedLayer)]
+        held = layers[0].validity()
+        lost = self._reading.crop(left, held[:, held.shape[1] + tokens_to_remove :])
+        super().crop(tokens_to_remove)
+        for layer in layers:
+            if layer.queries is not None:
+                layer.queries = layer.queries[:, :, : max(layer.queries.shape[2] - lost, 0)]
 
     def activate_past_recording(self) -> None:
         """Assisted decoding announces itself: its first forward holds candidates of an answer."""
@@ -383,13 +330,11 @@ class CompressedCache(Cache):
     def batch_repeat_interleave(self, repeats: int) -> None:
         if self.get_seq_length():
             batch = len(next(iter(self._compressible.values())).keys)
-            with self._loosened():
-                super().batch_repeat_interleave(repeats)
+            super().batch_repeat_interleave(repeats)
             self._reading.select_rows(torch.arange(batch).repeat_interleave(repeats))
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        with self._loosened():
-            super().batch_select_indices(indices)
+        super().batch_select_indices(indices)
         self._reading.select_rows(indices)
 
 

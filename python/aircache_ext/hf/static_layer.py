@@ -1,8 +1,7 @@
-"""Layers of a compressed cache in buffers of fixed size, for compiled decoding.
+"""Layers of a compressed cache in buffers of fixed size; :mod:`.static` says what for.
 
-Nothing here depends on values: sizes are those of the buffer, and everything that changes from step
-to step is a tensor on the device that is written in place. So a decoding step compiles into one
-graph, which stays the same and can be recorded as a CUDA graph.
+Sizes are those of the buffers, and what changes from step to step is a tensor on the device that is
+written in place: nothing here depends on a value.
 """
 
 from __future__ import annotations
@@ -115,6 +114,11 @@ class StaticCompressedLayer(CacheLayerMixin):
         """The name of ``get_max_length`` before transformers 5.13."""
         return self.slots
 
+    def crop(self, tokens_to_remove: int) -> None:
+        """Removes the last ``-tokens_to_remove`` tokens; the cache saw to it that it may."""
+        self.lengths.add_(tokens_to_remove)
+        self.seen.add_(tokens_to_remove)
+
     def reorder_cache(self, beam_idx: Tensor) -> None:
         _reorder(beam_idx, self.keys, self.values, self.lengths, self.kept)
 
@@ -157,28 +161,11 @@ class StaticSlidingLayer(StaticLayer):
         held = min(length, self.sliding_window - 1)
         return held + query_length, self.dropped + length - held
 
+    def crop(self, tokens_to_remove: int) -> None:
+        self.cumulative_length.add_(tokens_to_remove)
+
     def reorder_cache(self, beam_idx: Tensor) -> None:
         _reorder(beam_idx, self.keys, self.values)
-
-
-def settle(layer: Any, room: int) -> Any:
-    """The layer in a buffer of fixed size if it grows now."""
-    if type(layer) is CompressedLayer:
-        return StaticCompressedLayer(layer, room)
-    if type(layer) is DynamicSlidingWindowLayer and layer.is_initialized:
-        return StaticSlidingLayer(layer, room)
-    return layer
-
-
-def loosen(layer: Any) -> Any:
-    """Undoes :func:`settle`."""
-    static = isinstance(layer, StaticCompressedLayer | StaticSlidingLayer)
-    return layer.loosen() if static else layer
-
-
-def is_compileable(layer: Any) -> bool:
-    """Whether a layer is of fixed size, or will be when it is settled."""
-    return layer.is_compileable or type(layer) in (CompressedLayer, DynamicSlidingWindowLayer)
 
 
 def _reorder(rows: Tensor, *tensors: Tensor) -> None:
