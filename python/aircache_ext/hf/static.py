@@ -18,15 +18,16 @@ host. What it must not do:
 * Bring padding, or a token that stands for an image.
 * Follow ``max_new_tokens`` others. What the host counts it refuses with a ``ValueError``. It cannot
   count inside a compiled graph: there the write has an index beyond the buffer, which torch's
-  bounds check stops, with an error on a CPU and with a device-side assertion on a GPU.
+  bounds check stops, as for a ``StaticCache`` and as hard: inductor ends the process on a CPU, and
+  on a GPU it is a device-side assertion. So give the cache no less than ``generate``.
 
 A forward of several tokens is (a part of) a prompt. For it the layers grow as they always do, also
 by images, and then settle in new buffers with room for an answer, one by one. These have other
 sizes, so the first step behind a prompt compiles anew; after a few prompts the graph takes any
 size, unless ``dynamic=False``. A choice of rows also makes new buffers; ``reorder_cache`` works in
 place, and so does ``crop``, which takes back the answer and no more. A conversation without an
-image is never compressed, and so never static. Layers that are neither full nor sliding attention stay as they are; if one of them
-cannot be compiled, ``generate`` compiles nothing.
+image is never compressed, and so never static. Layers that are neither full nor sliding attention
+stay as they are; if one of them cannot be compiled, ``generate`` compiles nothing.
 """
 
 from __future__ import annotations
