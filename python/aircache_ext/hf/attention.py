@@ -17,6 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from aircache_ext.hf.layer import CompressedLayer
+from aircache_ext.hf.static_layer import StaticCompressedLayer
 
 PREFIX = "aircache|"
 
@@ -76,13 +77,19 @@ def _implementation(base: str, module: nn.Module) -> Callable[..., tuple[Tensor,
 
 
 def _readable(
-    layer: CompressedLayer, incoming: Any, new: int, slots: int, device: torch.device
+    layer: CompressedLayer | StaticCompressedLayer,
+    incoming: Any,
+    new: int,
+    slots: int,
+    device: torch.device,
 ) -> Tensor | None:
     """Which slots each new token may read: ``[batch or 1, 1, new, slots]`` bool, None if all.
 
     All that is valid of the past, and of the incoming tokens what the model's own mask says: that
     knows image blocks and prefixes that read both ways.
     """
+    if isinstance(layer, StaticCompressedLayer):  # the one new token, too, is among them
+        return layer.validity()[:, None, None]
     among_new = _among_new(incoming, new, device)
     past = None if layer.valid is None else layer.valid[:, None, None, : slots - new]
     if among_new is None and past is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
+from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from aircache_ext import _checks
@@ -18,14 +18,16 @@ from aircache_ext.hf.evict import evict
 from aircache_ext.hf.layer import CompressedLayer
 from aircache_ext.hf.reading import Reading, as_rows
 from aircache_ext.hf.report import Report
+from aircache_ext.hf.static import AnyLayer, SettlingCache
 from aircache_ext.hf.template import tokens_after_question
 from aircache_ext.hf.turn import Turn
+from aircache_ext.hf.visual import padding_of_prepared
 from aircache_ext.ops import BudgetMode, Heads
 
 SHORT_INSTRUCTION = 4  # tokens
 
 
-class CompressedCache(Cache):
+class CompressedCache(SettlingCache):
     """Give it to ``generate`` or to the model as ``past_key_values``, one for each conversation.
 
     A turn is compressed at the end of the first forward that holds text after its last visual
@@ -57,6 +59,9 @@ class CompressedCache(Cache):
             be set again for a later turn: ``cache.visual = ...``.
         processor: what made the inputs. It tells how many of a prompt's last tokens are the chat
             template's, so that a question asked before the picture is warned about.
+        max_new_tokens: as for ``generate``. Chooses the static form, see
+            :mod:`aircache_ext.hf.static`: behind each prompt the layers have room for so many
+            tokens and no longer grow.
 
     Raises:
         ValueError, TypeError: naming the argument, what it is and what is needed.
@@ -75,6 +80,7 @@ class CompressedCache(Cache):
         prompt_length: int | None = None,
         visual: Tensor | None = None,
         processor: Any = None,
+        max_new_tokens: int | None = None,
     ) -> None:
         _check_visual(visual)
         rows, device = (len(budget), budget.device) if isinstance(budget, Tensor) else (1, None)
@@ -85,6 +91,8 @@ class CompressedCache(Cache):
         _checks.check_count("max_window", max_window)
         if prompt_length is not None:
             _checks.check_count("prompt_length", prompt_length)
+        if max_new_tokens is not None:
+            _checks.check_count("max_new_tokens", max_new_tokens)
         self._options = {
             "retention": retention,
             "alpha": alpha,
@@ -94,13 +102,11 @@ class CompressedCache(Cache):
         self._budget = budget
         self._switch = switch.acquire(model)
         self._close = weakref.finalize(self, self._switch.release)
+        self._open = True
         layers = DynamicCache(config=self._switch.text_config).layers
         super().__init__(
-            layers=[CompressedLayer() if type(x) is DynamicLayer else x for x in layers]
+            [CompressedLayer() if type(x) is DynamicLayer else x for x in layers], max_new_tokens
         )
-        self._compressible = {  # by layer index
-            i: layer for i, layer in enumerate(self.layers) if isinstance(layer, CompressedLayer)
-        }
         if not self._compressible:
             self.close()
             raise ValueError(
@@ -114,7 +120,7 @@ class CompressedCache(Cache):
 
     def _start_over(self) -> None:
         self._reading.start_over()
-        self._protected = 0  # tokens up to here cannot be cropped: some of them are gone
+        self._protected = 0  # tokens up to here cannot be cropped: some of them are gone, or static
         self._seconds = 0.0
         self._allocated: tuple[int | None, int | None] = (None, None)
 
@@ -132,6 +138,19 @@ class CompressedCache(Cache):
 
     def _begin(self, inputs: dict[str, Any]) -> None:
         """A forward with these arguments is about to read its tokens."""
+        tokens = inputs.get("input_ids")
+        new = (inputs["inputs_embeds"] if tokens is None else tokens).shape[1]
+        if self._is_static and new == 1:  # an answer's step
+            self._take_room()
+            self._reading.begin_step()  # asks nothing of the device
+        else:
+            self._begin_reading(inputs)
+
+    @torch.compiler.disable(reason="a prompt is read, only the steps of an answer are one graph")
+    def _begin_reading(self, inputs: dict[str, Any]) -> None:
+        self._loosen()
+        if self._max_new_tokens is not None:
+            inputs = inputs | {"attention_mask": padding_of_prepared(inputs.get("attention_mask"))}
         seen = self.get_seq_length()
         self._reading.begin(inputs, seen)
         if seen and self._reading.new == 1 and not self._reading.saw_visual:
@@ -140,7 +159,7 @@ class CompressedCache(Cache):
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        if not (self._reading.under_way and self._switch.on and self._close.alive):
+        if not (self._reading.under_way and self._switch.on and self._open):
             raise RuntimeError(
                 "this CompressedCache cannot be read: it was closed, or it is used with another "
                 "model than its own, or the model's attention implementation was changed since. "
@@ -152,18 +171,18 @@ class CompressedCache(Cache):
             layer.mark_padding(self._reading.new_valid)
         return updated
 
-    def _layer_of(self, index: int, key: Tensor) -> CompressedLayer | None:
+    def _layer_of(self, index: int, key: Tensor) -> AnyLayer | None:
         """Whose keys these are: the layer's with that index, or of one that it shares them with."""
-        layer = self.layers[index] if index < len(self.layers) else None
-        if getattr(layer, "keys", None) is not key:
+        layer = self._compressible.get(index)
+        if layer is None or layer.keys is not key:
             layer = next((x for x in self._compressible.values() if x.keys is key), None)
-        return layer if isinstance(layer, CompressedLayer) else None
+        return layer
 
     def _observe(self, index: int, query: Tensor, scaling: float | None) -> None:
         """``query`` ``[batch, query_heads, new, head_dim]`` is what the layer attends with."""
         layer = self._compressible.get(index)
-        if layer is None:
-            return  # it shares the keys of another, which has queries of its own
+        if not isinstance(layer, CompressedLayer):
+            return  # it decodes, or shares the keys of another, which has queries of its own
         take, window = self._reading.take, self._reading.window
         if take == 0 or window == 0:
             return
@@ -175,13 +194,23 @@ class CompressedCache(Cache):
 
     def _end(self) -> None:
         """The text decoder is done with the forward."""
-        if (turn := self._reading.finish()) is not None:
+        turn = self._reading.finish()
+        if not self._is_static:
+            self._end_reading(turn)
+
+    @torch.compiler.disable
+    def _end_reading(self, turn: Turn | None) -> None:
+        if turn is not None:
             self._evict(turn)
+        elif self._protected and self._reading.turn is None:  # text alone
+            self._settle()
+        if self._is_static:
+            self._protected = int(self.get_seq_length())
 
     # ---- the eviction --------------------------------------------------------------------------
 
     def _evict(self, turn: Turn) -> None:
-        layers = list(self._compressible.values())
+        layers = [x for x in self._compressible.values() if isinstance(x, CompressedLayer)]
         if len(turn.texts) < len(turn.visual):
             self._warn("a row has no visual token and keeps all it has")
         if 0 in turn.texts:
@@ -204,6 +233,8 @@ class CompressedCache(Cache):
         if isinstance(budget, Tensor):
             budget = as_rows("budget", budget, len(layers[0].keys)).to(layers[0].keys.device)
         evict(layers, turn, budget=budget, **self._options)
+        del layers  # or it would hold what is moved
+        self._settle()
         self._protected = turn.end
         self._seconds += _clock(devices) - began
         self._allocated = allocated, _allocated(devices)
@@ -214,7 +245,7 @@ class CompressedCache(Cache):
         """What was seen and what is held, with one synchronisation."""
         layers = {i: x for i, x in self._compressible.items() if x.is_initialized}
         kept = {i: layer.validity().sum(1).tolist() for i, layer in layers.items()}
-        seen = self.get_seq_length()
+        seen = int(self.get_seq_length())
         batch = len(next(iter(kept.values()))) if kept else 0
         padding = self._reading.padding
         paddings = [0] * batch if padding is None else padding.tolist()
@@ -231,6 +262,7 @@ class CompressedCache(Cache):
 
     def close(self) -> None:
         """Gives the model back; nothing happens the second time."""
+        self._open = False
         self._close()
 
     def __enter__(self) -> CompressedCache:
@@ -256,7 +288,7 @@ class CompressedCache(Cache):
         Raises:
             ValueError: the number is positive, or reaches into a prompt of which tokens are gone.
         """
-        seen = self.get_seq_length()
+        seen = int(self.get_seq_length())
         if tokens_to_remove > 0:
             raise ValueError(
                 f"tokens_to_remove is {tokens_to_remove} but must be negative or 0: minus the "
@@ -266,13 +298,16 @@ class CompressedCache(Cache):
         if left < self._protected:
             raise ValueError(
                 f"tokens_to_remove is {tokens_to_remove} but only the last "
-                f"{seen - self._protected} tokens can be removed: before them tokens were evicted. "
-                "For assisted decoding give CompressedCache prompt_length="
+                f"{seen - self._protected} tokens can be removed: before them tokens were evicted "
+                "or settled. For assisted decoding give CompressedCache prompt_length="
             )
         if seen == 0:
             return
-        layers = self._compressible.values()
-        held = next(iter(layers)).validity()
+        if self._is_static:  # an answer has neither padding nor queries to keep
+            super().crop(tokens_to_remove)
+            return
+        layers = [x for x in self._compressible.values() if isinstance(x, CompressedLayer)]
+        held = layers[0].validity()
         lost = self._reading.crop(left, held[:, held.shape[1] + tokens_to_remove :])
         super().crop(tokens_to_remove)
         for layer in layers:
@@ -281,6 +316,11 @@ class CompressedCache(Cache):
 
     def activate_past_recording(self) -> None:
         """Assisted decoding announces itself: its first forward holds candidates of an answer."""
+        if self._max_new_tokens is not None:
+            raise ValueError(
+                f"max_new_tokens is {self._max_new_tokens} but must be left out for assisted "
+                "decoding, which takes tokens back at every step"
+            )
         if self._reading.prompt_length is None and self.get_seq_length() == 0:
             raise ValueError(
                 "assisted decoding reads the prompt and candidates of the answer in one forward: "
@@ -311,7 +351,7 @@ def _check_visual(visual: Tensor | None) -> None:
         raise TypeError(f"visual is {visual.dtype} but must be torch.bool")
 
 
-def _bytes(layer: CompressedLayer) -> int:
+def _bytes(layer: AnyLayer) -> int:
     return sum(states.untyped_storage().nbytes() for states in (layer.keys, layer.values))
 
 

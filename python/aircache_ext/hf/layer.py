@@ -127,6 +127,8 @@ class CompressedLayer(DynamicLayer):
         self.values = self.values[:, :, :tokens_to_remove]
         if self.valid is not None:
             self.valid = self.valid[:, : self.slots]
+        if self.kept is not None:  # which reaches into the answer once that was in a static buffer
+            self.kept = self.kept[:, :, : self.slots]
 
     def _select_rows(self, rows: Tensor) -> None:
         """Batch row ``i`` becomes the former row ``rows[i]``."""

@@ -64,6 +64,11 @@ class Reading:
             self.turn.append(visual[:, : self.take], valid[:, : self.take])
             self.window = min(self.turn.instruction, self.max_window)
 
+    def begin_step(self) -> None:
+        """A forward is about to read one token of an answer: nothing is to be found out."""
+        self.under_way, self.new, self.new_valid = True, 1, None
+        self.take = self.window = 0
+
     @property
     def _in_prompt(self) -> bool:
         """Whether the turn is (in) the prompt whose length was given."""

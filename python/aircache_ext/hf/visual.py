@@ -45,3 +45,17 @@ def valid_tokens(inputs: Mapping[str, Any], tokens: Tensor) -> Tensor:
             "cannot be told which tokens are padding"
         )
     return mask[:, -new:].bool()
+
+
+def padding_of_prepared(mask: Any) -> Any:
+    """The mask as :func:`valid_tokens` reads it, ``[batch, new]``, of one that ``generate`` made
+    for a cache that compiles: ``[batch, 1, new, slots]`` for each kind of layer, or for all.
+
+    In masks that transformers makes, a token that may not read itself is padding.
+    """
+    if isinstance(mask, dict):
+        mask = mask.get("full_attention")
+    if not isinstance(mask, Tensor) or mask.dim() != 4:
+        return mask
+    incoming = mask[:, 0, :, -mask.shape[2] :].diagonal(dim1=1, dim2=2)  # [batch, new]
+    return incoming if incoming.dtype == torch.bool else incoming >= 0  # eager's is added to logits
