@@ -18,7 +18,8 @@ How it works, in the order of a forward:
 * ``visual``: which of the incoming tokens are images or video, from the model's own inputs;
 * ``turn``: what was said since the last eviction, and whether it is over;
 * ``layer``: keys and values of a layer, shorter than the tokens seen;
-* ``static_layer``: the same in buffers of fixed size, for ``torch.compile`` and CUDA graphs;
+* ``static``: with ``max_new_tokens=``, the same in buffers of fixed size, for ``torch.compile`` and
+  CUDA graphs;
 * ``cache``: all of it together, with the eviction itself.
 
 Not there yet: attention over a compressed cache by anything but SDPA or eager. No GPU has recorded
