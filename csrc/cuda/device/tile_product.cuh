@@ -29,16 +29,16 @@ __device__ uint32_t load_pair(const T* from) {
 }
 
 __device__ inline float dot(const float4& a, const float4& b, float sum) {
-  sum += a.x * b.x;
-  sum += a.y * b.y;
-  sum += a.z * b.z;
-  sum += a.w * b.w;
+  sum = fmaf(a.x, b.x, sum);
+  sum = fmaf(a.y, b.y, sum);
+  sum = fmaf(a.z, b.z, sum);
+  sum = fmaf(a.w, b.w, sum);
   return sum;
 }
 
 /// fp32 products that are added up one after the other before their sum joins the others': rounding
 /// errors grow with the length of such a chain, and plain torch's are short.
-inline constexpr uint32_t kSumLength = 32;
+inline constexpr uint32_t kSumLength = 16;
 
 /// c[n] = a[16 x dim] * (rows [8 n, 8 n + 8) of b)^T. dim is a multiple of 16; rows are `stride`
 /// elements apart, an odd number of 16 bytes, so that eight rows meet in no bank.
