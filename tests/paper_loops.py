@@ -49,7 +49,7 @@ def elite_window(a, visual, valid, alpha):
     return [j for j in t if a[j] >= alpha * max(a[i] for i in t)]
 
 
-def window_scores(query, key, elite, visual, valid, scale):
+def window_scores(query, key, elite, visual, valid, scale, softmax_over="restricted"):
     """Eq. 7 and 8 for every query head: ``[Hq, S]``. ``elite``: positions in the window."""
     query_heads, window, _ = query.shape
     seq = key.shape[1]
@@ -58,10 +58,14 @@ def window_scores(query, key, elite, visual, valid, scale):
     scores = np.zeros((query_heads, seq))
     for h in range(query_heads):
         for e in elite:
-            read = v + [seq - window + other for other in elite if other <= e]
+            if softmax_over == "full":
+                read = [j for j in range(seq - window + e + 1) if valid[j]]
+            else:
+                read = v + [seq - window + other for other in elite if other <= e]
             attention = softmax([dot(query[h, e], key[h // group, j]) * scale for j in read])
-            for i, p in zip(v, attention, strict=False):
-                scores[h, i] += p / len(elite)
+            for i, p in zip(read, attention, strict=True):
+                if i in v:
+                    scores[h, i] += p / len(elite)
     return scores
 
 

@@ -32,7 +32,9 @@ def instruction_attention(query, key, *, visual, valid, scale=None) -> Tensor:
     return torch.stack(rows)
 
 
-def window_scores(query, key, elite, *, visual, valid, scale=None, heads="shared") -> Tensor:
+def window_scores(
+    query, key, elite, *, visual, valid, scale=None, heads="shared", softmax="restricted"
+) -> Tensor:
     """One layer; ``[B, H, S]``."""
     batch, kv_heads, seq, dim = key.shape
     group, window = query.shape[1] // kv_heads, query.shape[2]
@@ -40,16 +42,21 @@ def window_scores(query, key, elite, *, visual, valid, scale=None, heads="shared
     for b in range(batch):
         images = visual[b] & valid[b]
         elites = elite[b].nonzero().flatten()
-        n, m = int(images.sum()), len(elites)
-        if m == 0:
+        if len(elites) == 0:
             continue
-        positions = torch.cat([images.nonzero().flatten(), seq - window + elites])
+        if softmax == "full":
+            positions = valid[b].nonzero().flatten()
+            seen = positions <= (seq - window + elites)[:, None]
+        else:
+            n, m = int(images.sum()), len(elites)
+            positions = torch.cat([images.nonzero().flatten(), seq - window + elites])
+            seen = torch.ones(m, n + m, dtype=torch.bool).tril(n)
         k = key[b][:, positions].float().repeat_interleave(group, 0)
         logits = query[b][:, elites].float() @ k.transpose(1, 2)
         logits = logits * (dim**-0.5 if scale is None else scale)
-        causal = torch.ones(m, n + m, dtype=torch.bool).tril(n)
-        attention = logits.masked_fill(~causal, -torch.inf).softmax(-1).mean(1)  # [Hq, n + m]
-        scores[b][:, :, images] = attention[:, :n].unflatten(0, (kv_heads, group))
+        attention = logits.masked_fill(~seen, -torch.inf).softmax(-1).mean(1)  # [Hq, keys]
+        scores[b][:, :, positions] = attention.unflatten(0, (kv_heads, group))
+        scores[b][:, :, ~images] = 0
     return scores.mean((1, 2), keepdim=True)[:, 0] if heads == "shared" else scores.mean(2)
 
 

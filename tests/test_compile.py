@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import aircache_ext
+from aircache_ext import ops
 from cases import BASE, BF16, Case
 from promises import same
 
@@ -45,6 +46,15 @@ def compress_(options):
     return function
 
 
+def full_scores(options):
+    def function(x):
+        judges = x[4][:, -x[2][0].shape[2] :].expand(len(x[0]), -1, -1).contiguous()
+        masks = {"visual": x[3], "valid": x[4]}
+        return [(ops.window_scores(x[2], x[0], judges, softmax="full", **masks, **options),)]
+
+    return function
+
+
 def tensors(case: Case, device):
     x = case.inputs().to(device)
     return (*x.cache, x.visual, x.valid)
@@ -61,7 +71,7 @@ def check(function, backend_name: str, dynamic: bool | None, device) -> None:
         x = tensors(case, device)
         eager, traced = function(x), compiled(x)
         for ours, expected in zip(traced, eager, strict=True):
-            for name, a, b in zip(range(4), ours, expected, strict=True):
+            for name, (a, b) in enumerate(zip(ours, expected, strict=True)):
                 assert a.shape == b.shape, (case.id, name)
                 assert a.dtype == b.dtype
         # compress_ leaves what lies beyond the counts unspecified; here both ran the same kernel.
@@ -84,6 +94,7 @@ CAPACITY = {"retention": 0.3, "capacity": 50}
         (compress, CAPACITY),
         (compress_, {}),
         (compress_, {"budget": 6, "heads": "per_kv_head"}),
+        (full_scores, {"heads": "per_kv_head"}),
     ],
 )
 def test_traced(function, options, dynamic, backend):

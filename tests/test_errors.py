@@ -309,6 +309,8 @@ COUNTS = torch.full((2, 2), 5, dtype=torch.int32)
         ("elite_window", (ATTENTION,), {"alpha": 2}, ["alpha", "2", "1"]),
         ("window_scores", (*QK, ELITE[:1]), {}, ["elite", "[1, 2, 16]", "layers=2"]),
         ("window_scores", (*QK, ATTENTION), {}, ["elite", "Float", "Bool"]),
+        ("window_scores", (*QK, ELITE), {"softmax": "causal"},
+         ["softmax", "'causal'", "'restricted'", "'full'"]),
         ("moments", (SCORES[..., :70].contiguous(),), {}, ["visual", "[2, 79]", "seq=70"]),
         ("moments", (SCORES.half(),), {}, ["scores", "Half", "Float"]),
         ("layer_budgets", (STATISTIC, STATISTIC[:1]), INSIDE, ["skewness", "[1, 2]", "layers=2"]),

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import aircache_ext
-from aircache_ext import _checks
+from aircache_ext import _checks, ops
 from cases import BF16, FP16, FP32, Inputs, store
 from promises import check_compressed, check_kept, check_totals
 
@@ -89,6 +89,15 @@ class Fuzz:
             options["budget"] = torch.randint(low, high, (self.batch,), generator=self.generator)
         return options
 
+    def elite(self) -> torch.Tensor:
+        """Anyone, padding too."""
+        shape = (self.layers, self.batch, self.window)
+        return torch.rand(shape, generator=self.generator) < self.random.random()
+
+    def scoring_options(self) -> dict:
+        r = self.random
+        return {"heads": r.choice(_checks.HEADS), "softmax": r.choice(_checks.SOFTMAXES)}
+
     def capacity(self):
         r = self.random
         largest = r.choice([3, self.seq, 2 * self.seq + 5])
@@ -115,6 +124,10 @@ def check_call(seed: int) -> None:
     indices, counts = aircache_ext.compress_(k, v, x.queries[0], **x.masks, **options)
     check_totals(x, counts[None], options)
     check_kept(x, 0, k, v, indices, counts)
+
+    scores = ops.window_scores(x.queries, x.keys, fuzz.elite(), **x.masks, **fuzz.scoring_options())
+    outside = ~(x.visual & x.valid)[:, None].expand(scores.shape[1:])
+    assert not scores[:, outside].any()
 
 
 def check_calls(seeds: range) -> None:

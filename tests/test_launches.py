@@ -89,14 +89,27 @@ def traffic(backend):
 
 
 @pytest.mark.parametrize("dtype", [FP32, BF16])
-def test_scores_read_the_visual_keys_twice(dtype, traffic):
+@pytest.mark.parametrize(
+    ("softmax", "prompts", "visible"),
+    [
+        (
+            "restricted",
+            ("text 150, visual 400, text 150", "pad 9, visual 675, text 16"),
+            400 + 675 + 2 * 2,
+        ),
+        ("full", ("visual 700", "pad 9, visual 675, text 16"), 700 + 691),
+    ],
+)
+def test_scores_read_the_visible_keys_twice(softmax, prompts, visible, dtype, traffic):
     case = Case(layers=2, kv_heads=2, group=2, head_dim=64, dtype=dtype)
-    x = make_inputs(*tokens("text 150, visual 400, text 150", "pad 9, visual 675, text 16"), case)
+    x = make_inputs(*tokens(*prompts), case)
     elite = torch.zeros(case.layers, 2, case.window, dtype=torch.bool)
     elite[:, :, -2:] = True  # the last two tokens, in both rows
-    keys = 2 * 2 * (400 + 675 + 2 * 2) * 64 * dtype.itemsize  # layers, heads, visible keys
+    keys = 2 * 2 * visible * 64 * dtype.itemsize  # layers, heads, visible keys
 
-    read, written = traffic(lambda: ops.window_scores(x.queries, x.keys, elite, **x.masks))
+    read, written = traffic(
+        lambda: ops.window_scores(x.queries, x.keys, elite, softmax=softmax, **x.masks)
+    )
     # Four rows of queries (2 elite tokens x 2 heads) come with each tile of 128 keys.
     assert 0.98 * 2 * keys <= read <= 2 * keys * (1 + 4 / 128) * 1.02  # tiles that are not full
     assert written == 0

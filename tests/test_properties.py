@@ -109,6 +109,24 @@ def test_one_elite_token_ranks_like_its_own_row(backend):
         assert kept == set(logits.topk(10).indices.tolist())
 
 
+@pytest.mark.parametrize("seq", [1, 7, 200])
+def test_a_full_softmax_of_the_last_row_is_torchs(seq, backend):
+    """With nothing but evictable keys, it is what attention to one-hot values gives."""
+    random = torch.Generator().manual_seed(seq)
+    query = torch.randn(2, 4, 1, 64, generator=random).to(backend.device)
+    key = torch.randn(2, 2, seq, 64, generator=random).to(backend.device)
+    everyone = torch.ones(2, seq, dtype=torch.bool, device=backend.device)
+    one_hot = torch.eye(seq, device=backend.device).expand(2, 2, -1, -1)
+    attention = torch.nn.functional.scaled_dot_product_attention(
+        query, key, one_hot, enable_gqa=True
+    )  # [B, Hq, 1, S]
+    last = everyone[None, :, :1].contiguous()
+    options = {"visual": everyone, "heads": "per_kv_head", "softmax": "full"}
+    ours = ops.window_scores([query], [key], last, **options)
+    expected = attention.unflatten(1, (2, 2)).mean(2).transpose(0, 1).flatten(0, 1)
+    torch.testing.assert_close(ours.transpose(1, 2).flatten(0, 2), expected.flatten(0, 1))
+
+
 @pytest.mark.parametrize("case", GRID, ids=lambda case: case.id)
 def test_bitwise_the_same_again_and_on_any_number_of_threads(case, backend, threads):
     x = case.inputs().to(backend.device)
@@ -117,9 +135,15 @@ def test_bitwise_the_same_again_and_on_any_number_of_threads(case, backend, thre
     def run():
         attention = ops.instruction_attention(x.queries, x.keys, **x.masks)
         elite = ops.elite_window(attention, **x.masks)
-        scores = ops.window_scores(x.queries, x.keys, elite, heads=options["heads"], **x.masks)
+        scores, full_scores = (
+            ops.window_scores(
+                x.queries, x.keys, elite, heads=options["heads"], softmax=softmax, **x.masks
+            )
+            for softmax in ("restricted", "full")
+        )
+        statistics = ops.moments(scores, **x.masks)
         compressed = aircache_ext.compress_layers(*x.cache, **x.masks, **options)
-        return [[attention, elite, scores, *ops.moments(scores, **x.masks)], *compressed]
+        return [[attention, elite, scores, full_scores, *statistics], *compressed]
 
     threads(1)
     first = run()

@@ -7,7 +7,7 @@ import torch
 
 import plain_torch
 from aircache_ext import ops, reference
-from cases import BASE, FULL_GRID, GRID, PROMPTS, Case, tokens
+from cases import BASE, FULL_GRID, GRID, PROMPTS, Case, Inputs, tokens
 
 HEADS = ("shared", "per_kv_head")
 
@@ -28,10 +28,13 @@ def check_attention(case: Case, backend, scale=None) -> None:
 
 def check_scores(case: Case, backend, heads="shared", scale=None, alpha=0.5) -> None:
     x = case.inputs()
-    y = x.to(backend.device)
     attention = reference.instruction_attention(x.queries, x.keys, scale=scale, **x.masks)
     elite = reference.elite_window(attention, alpha=alpha, **x.masks)
-    options = {"heads": heads, "scale": scale}
+    compare_scores(x, elite, backend, heads=heads, scale=scale)
+
+
+def compare_scores(x: Inputs, elite: torch.Tensor, backend, **options) -> None:
+    y = x.to(backend.device)
     ours = ops.window_scores(y.queries, y.keys, elite.to(backend.device), **options, **y.masks)
     exact = reference.window_scores(x.queries, x.keys, elite, **options, **x.masks)
     plain = [
@@ -43,6 +46,27 @@ def check_scores(case: Case, backend, heads="shared", scale=None, alpha=0.5) -> 
     assert not ours.cpu()[exact == 0].any()  # nothing at all outside the visual tokens
 
 
+# Who judges with a full softmax: as ``elite [L, B, W]`` of the valid rows of the window, [B, W].
+JUDGES = {
+    "the whole window": lambda x, valid: valid,  # SnapKV
+    "the last token": lambda x, valid: valid & (valid.flip(1).cumsum(1).flip(1) == 1),  # TOVA
+    "what follows the image": lambda x, valid: reference.instruction_tokens(  # VL-Cache
+        x.visual, x.valid, valid.shape[1]
+    ),
+    "some, not the same in every layer": lambda x, valid: (
+        valid & (torch.rand(len(x.keys), *valid.shape, generator=torch.Generator()) < 0.4)
+    ),
+    "nobody": lambda x, valid: valid & False,
+}
+
+
+def check_full_scores(case: Case, backend, judges, **options) -> None:
+    x = case.inputs()
+    rows = JUDGES[judges](x, x.valid[:, -x.queries[0].shape[2] :])
+    elite = rows.expand(len(x.keys), -1, -1).contiguous()
+    compare_scores(x, elite, backend, softmax="full", **options)
+
+
 @pytest.mark.parametrize("case", GRID, ids=lambda case: case.id)
 def test_instruction_attention(case, backend, isa):
     check_attention(case, backend)
@@ -52,6 +76,20 @@ def test_instruction_attention(case, backend, isa):
 @pytest.mark.parametrize("heads", HEADS)
 def test_window_scores(case, heads, backend, isa):
     check_scores(case, backend, heads)
+
+
+@pytest.mark.parametrize("case", GRID, ids=lambda case: case.id)
+@pytest.mark.parametrize("heads", HEADS)
+def test_full_softmax(case, heads, backend, isa):
+    check_full_scores(case, backend, "some, not the same in every layer", heads=heads)
+
+
+@pytest.mark.parametrize("judges", JUDGES)
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_judges_of_a_full_softmax(prompt, judges, backend, isa):
+    """Windows inside the instruction, around the end of the image, and over the whole prompt."""
+    for window in (1, 16, 37, 60):
+        check_full_scores(Case(prompt=prompt, window=window), backend, judges)
 
 
 @pytest.mark.parametrize("head_dim", [33, 256])
@@ -69,13 +107,16 @@ def test_the_full_grid(prompt, backend, isa):
     for case in FULL_GRID:
         if case.prompt == prompt:
             check_attention(case, backend)
-            check_scores(case, backend, HEADS[case.group % 2])
+            heads = HEADS[case.group % 2]
+            check_scores(case, backend, heads)
+            check_full_scores(case, backend, list(JUDGES)[case.group % len(JUDGES)], heads=heads)
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.01, 1.0, -0.3])
 def test_a_given_scale(scale, backend, isa):
     check_attention(BASE, backend, scale)
     check_scores(BASE, backend, scale=scale)
+    check_full_scores(BASE, backend, "the whole window", scale=scale)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.9, 1.0])
@@ -97,6 +138,7 @@ def test_a_long_prompt(backend, isa):
     try:
         check_attention(case, backend)
         check_scores(case, backend)
+        check_full_scores(case, backend, "the whole window")
     finally:
         del PROMPTS["long"]
 
@@ -118,6 +160,45 @@ def test_what_is_not_read_does_not_matter(garbage, backend, isa):
     for query, rows in zip(x.queries, elite, strict=True):
         query[~rows[:, None].expand(-1, query.shape[1], -1)] = garbage
     assert torch.equal(ops.window_scores(x.queries, x.keys, elite, **x.masks), clean)
+
+
+@pytest.mark.parametrize("garbage", [float("nan"), float("inf")])
+def test_a_full_softmax_reads_no_padding_and_nothing_later(garbage, backend, isa):
+    x = Case(prompt="padding everywhere", window=50).inputs().to(backend.device)
+    elite = x.valid[:, -50:].clone()
+    elite[:, 10:] = False  # among the visual tokens: some come later
+    elite = elite.expand(2, -1, -1).contiguous()
+    clean = ops.window_scores(x.queries, x.keys, elite, softmax="full", **x.masks)
+    assert clean.any()
+    for key, query in zip(x.keys, x.queries, strict=True):
+        key[~x.valid[:, None].expand(-1, key.shape[1], -1)] = garbage
+        key[:, :, -40:] = garbage
+        query[:, :, 10:] = garbage
+    assert torch.equal(
+        ops.window_scores(x.queries, x.keys, elite, softmax="full", **x.masks), clean
+    )
+
+
+@pytest.mark.parametrize("softmax", ["restricted", "full"])
+@pytest.mark.parametrize("garbage", [float("nan"), float("inf")])
+def test_a_softmax_that_is_no_number(garbage, softmax, backend, isa):
+    """NaN for all visual tokens of its KV head, and for no other head's."""
+    x = Case(window=40).inputs().to(backend.device)
+    for key in x.keys:
+        key[0, 1, 30] = garbage
+    elite = torch.zeros(2, 2, 40, dtype=torch.bool, device=backend.device)
+    elite[:, :, -5:] = True
+    if softmax == "full":
+        elite[:, :, 3] = True  # the image goes on after it
+    options = {"heads": "per_kv_head", "softmax": softmax}
+    ours = ops.window_scores(x.queries, x.keys, elite, **options, **x.masks)
+    expected = torch.zeros_like(ours, dtype=torch.bool)
+    expected[:, 0, 1] = x.visual[0]
+    assert torch.equal(ours.isnan(), expected)
+
+    x, elite = x.to("cpu"), elite.cpu()
+    exact = reference.window_scores(x.queries, x.keys, elite, **options, **x.masks)
+    assert torch.equal(exact.isnan(), expected.cpu())
 
 
 def test_valid_may_be_left_out(backend):

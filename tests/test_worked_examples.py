@@ -74,6 +74,20 @@ def test_scores_of_two_elite_tokens(method):
     )
 
 
+def test_scores_of_a_full_softmax(method):
+    """Both read all keys up to themselves: the first has a part of the image still to come."""
+    visual, _ = tokens("text 1, visual 2, text 1, visual 1, text 1")
+    keys = heads_of(logs(5, 1, 2, 8, 3, 1))
+    queries = heads_of([1.0, 1.0, 1.0])
+    elite = torch.tensor([[[True, False, True]]])
+    # first: of 5 + 1 + 2 + 8; second: of 5 + 1 + 2 + 8 + 3 + 1
+    expected = [0, (1 / 16 + 1 / 20) / 2, (2 / 16 + 2 / 20) / 2, 0, (0 + 3 / 20) / 2, 0]
+    close(
+        method.window_scores(queries, keys, elite, visual=visual, scale=1.0, softmax="full"),
+        [[[expected]]],
+    )
+
+
 def test_scores_per_kv_head(method):
     visual, _ = tokens("visual 2, text 1")
     keys = heads_of(logs(1, 2, 1), logs(5, 3, 2))

@@ -32,6 +32,17 @@ inline int64_t visual_positions(const TokenMasks& masks, int64_t batch, int64_t 
   return n;
 }
 
+/// All that is not padding, likewise.
+inline int64_t valid_positions(const TokenMasks& masks, int64_t batch, int64_t seq, int64_t* out) {
+  int64_t n = 0;
+  for (int64_t i = 0; i < seq; ++i) {
+    if (masks.is_valid(batch, i)) {
+      out[n++] = i;
+    }
+  }
+  return n;
+}
+
 /// T of a batch row, the instruction: positions of the last `window` that are text and stand after
 /// the last visual token. `out` has room for `window`; returns how many there are.
 inline int64_t instruction_positions(const TokenMasks& masks, int64_t batch, int64_t seq,

@@ -1,8 +1,9 @@
 // See aircache/window_scores.h.
 //
-// Bytes: every visual key once per block of 16 query rows (elite tokens x group heads), and once
-// from memory: the keys of one head (8k x 128 in bf16 are 2 MiB) stay in the last-level cache
-// between blocks. Operations: rows * keys * (2 dim + an exponential).
+// Bytes: every visual key (every valid one, if the softmax is full) once per block of 16 query rows
+// (elite tokens x group heads), and once from memory: the keys of one head (8k x 128 in bf16 are
+// 2 MiB) stay in the last-level cache between blocks. Operations: rows * keys * (2 dim + an
+// exponential).
 //
 // Schedule: a task is one (layer, batch row, KV head) and writes its own line of partial sums; a
 // second pass adds the lines of a row in head order. Whoever runs which task, every sum is taken in
@@ -24,8 +25,7 @@ namespace {
 // Enough tasks per worker and wave that a late one does not leave the others idle for long.
 constexpr int64_t kTasksPerWorker = 8;
 
-// One worker's memory. Keys of a row: its visual tokens, then its elite tokens in ascending order,
-// so that "all visual and the elite ones up to here" is always a prefix.
+// One worker's memory. The keys are listed so that what an elite token sees is always a prefix.
 struct Scratch {
   int64_t* positions;    // [seq + window]
   int64_t* tokens;       // [window] elite rows of the query
@@ -68,39 +68,74 @@ struct Plan {
   }
 };
 
+// How much of a list of keys there is, and how much of it the sums are wanted of.
+struct KeyList {
+  int64_t keys;
+  int64_t summed;
+};
+
+// Visual tokens, then elite tokens in ascending order: all of V and E up to here.
+KeyList list_restricted(const WindowScoresParams& p, int64_t batch, int64_t n_elite,
+                        const Scratch& scratch) {
+  const int64_t group = p.query_heads / p.kv_heads;
+  const int64_t n_visual = visual_positions(p.masks, batch, p.seq, scratch.positions);
+  for (int64_t e = 0; e < n_elite; ++e) {
+    scratch.positions[n_visual + e] = p.seq - p.window + scratch.tokens[e];
+    std::fill_n(scratch.visible + e * group, group, n_visual + e + 1);
+  }
+  return {.keys = n_visual + n_elite, .summed = n_visual};
+}
+
+// Valid tokens in ascending order: everything up to here.
+KeyList list_full(const WindowScoresParams& p, int64_t batch, int64_t n_elite,
+                  const Scratch& scratch) {
+  const int64_t group = p.query_heads / p.kv_heads;
+  const int64_t n_valid = valid_positions(p.masks, batch, p.seq, scratch.positions);
+  for (int64_t e = 0; e < n_elite; ++e) {
+    const int64_t* end = std::upper_bound(scratch.positions, scratch.positions + n_valid,
+                                          p.seq - p.window + scratch.tokens[e]);
+    std::fill_n(scratch.visible + e * group, group, end - scratch.positions);
+  }
+  return {.keys = n_valid, .summed = n_valid};
+}
+
 // The sums over one KV head's query rows, in the order of the row's visual tokens.
 void score_head(const WindowScoresParams& p, int64_t layer, int64_t batch, int64_t head,
                 const Scratch& scratch, float* sums) {
   const int64_t group = p.query_heads / p.kv_heads;
   const int64_t element = element_size(p.dtype);
-  const int64_t window_begin = p.seq - p.window;
   const bool* elite = p.elite + (layer * p.batch + batch) * p.window;
 
-  const int64_t n_visual = visual_positions(p.masks, batch, p.seq, scratch.positions);
   int64_t n_elite = 0;
   for (int64_t w = 0; w < p.window; ++w) {
     if (elite[w]) {
-      std::fill_n(scratch.visible + n_elite * group, group, n_visual + n_elite + 1);
-      scratch.tokens[n_elite] = w;
-      scratch.positions[n_visual + n_elite] = window_begin + w;
-      ++n_elite;
+      scratch.tokens[n_elite++] = w;
     }
   }
-  std::fill_n(sums, round_up(n_visual, kLaneStep), 0.0f);
+  const KeyList list = p.full_softmax ? list_full(p, batch, n_elite, scratch)
+                                      : list_restricted(p, batch, n_elite, scratch);
+  std::fill_n(sums, round_up(list.summed, kLaneStep), 0.0f);
   group_rows(p.query[layer], batch, head, group, element, scratch.tokens, n_elite, scratch.queries);
-  head_rows(p.key[layer], batch, head, element, scratch.positions, n_visual + n_elite,
-            scratch.keys);
+  head_rows(p.key[layer], batch, head, element, scratch.positions, list.keys, scratch.keys);
   attention_sums({.query = scratch.queries,
                   .visible = scratch.visible,
                   .rows = n_elite * group,
                   .key = scratch.keys,
-                  .keys = n_visual + n_elite,
+                  .keys = list.keys,
                   .dtype = p.dtype,
                   .dim = p.head_dim,
                   .scale = p.scale,
-                  .summed = n_visual,
+                  .summed = list.summed,
                   .sums = sums,
                   .scratch = scratch.rows});
+  if (p.full_softmax) {  // what is listed between the visual tokens goes
+    int64_t n_visual = 0;
+    for (int64_t i = 0; i < list.summed; ++i) {
+      if (p.masks.is_visual(batch, scratch.positions[i])) {
+        sums[n_visual++] = sums[i];
+      }
+    }
+  }
 }
 
 // One line of scores: the mean of `heads` lines of sums, spread over the visual positions.

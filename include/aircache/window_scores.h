@@ -8,6 +8,11 @@
 //
 // The mean over heads is over all query heads (per_kv_head = false: one score per token) or over
 // the group of each KV head (per_kv_head = true). A row without elite tokens scores 0 everywhere.
+//
+// With full_softmax it is the softmax of the model's own causal attention instead, which SnapKV,
+// TOVA, VL-Cache and others score with: over all valid keys up to e. Then V may have a part after e,
+// which e does not see and gives 0, and any valid token may be elite, a visual one too. A softmax
+// that is NaN is NaN for all of V (ours).
 #pragma once
 
 #include "aircache/parallel.h"
@@ -19,7 +24,9 @@ namespace aircache {
 struct WindowScoresParams {
   const ConstHeads* query = nullptr;  // [layers] views of [batch, query_heads, window, head_dim]
   const ConstHeads* key = nullptr;    // [layers] views of [batch, kv_heads, seq, head_dim]
-  const bool* elite = nullptr;        // [layers, batch, window], contiguous; only T may be elite
+  const bool* elite =
+      nullptr;  // [layers, batch, window], contiguous; only T, or with full_softmax any valid
+                // token, may be elite
   TokenMasks masks;
   DType dtype = DType::kFloat32;
   int64_t layers = 0;
@@ -31,6 +38,7 @@ struct WindowScoresParams {
   int64_t head_dim = 0;
   float scale = 0;
   bool per_kv_head = false;
+  bool full_softmax = false;
   float* scores = nullptr;    // [layers, batch, per_kv_head ? kv_heads : 1, seq], contiguous
   void* workspace = nullptr;  // 64-byte aligned, of the size below
 };

@@ -13,6 +13,7 @@ from torch import Tensor
 
 CACHE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 HEADS = ("shared", "per_kv_head")
+SOFTMAXES = ("restricted", "full")
 BUDGET_MODES = ("strength+skewness", "strength", "skewness", "uniform", "pyramid")
 DEFAULT_RETENTION = 0.1  # the paper's headline figure
 
@@ -160,6 +161,10 @@ def check_scale(scale: Any) -> None:
 
 def check_heads(heads: Any) -> None:
     _check_choice("heads", heads, HEADS)
+
+
+def check_softmax(softmax: Any) -> None:
+    _check_choice("softmax", softmax, SOFTMAXES)
 
 
 def check_budget_mode(budget_mode: Any) -> None:

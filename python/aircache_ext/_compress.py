@@ -256,7 +256,7 @@ def token_scores(
     alpha: float,
     heads: Heads,
     scale: float | None,
-    **tokens: Tensor | None,
+    **tokens: Any,
 ) -> Tensor:
     """The sentence's first half: who listens, and what they hear, ``[L, B, H, S]``."""
     attention = ops.instruction_attention(q_windows, keys, scale=scale, **tokens)

@@ -20,7 +20,7 @@ def _(attention: Tensor, visual: Tensor, valid, alpha):
 
 
 @_register("window_scores")
-def _(query: list[Tensor], key: list[Tensor], elite: Tensor, visual, valid, scale, per_kv_head):
+def _(query, key: list[Tensor], elite, visual, valid, scale, per_kv_head, full_softmax):
     batch, kv_heads, seq, _ = key[0].shape
     shape = (len(key), batch, kv_heads if per_kv_head else 1, seq)
     return key[0].new_empty(shape, dtype=torch.float32)

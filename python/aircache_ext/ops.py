@@ -28,6 +28,7 @@ from torch import Tensor
 from aircache_ext import _checks
 
 Heads = Literal["shared", "per_kv_head"]
+Softmax = Literal["restricted", "full"]
 BudgetMode = Literal["strength+skewness", "strength", "skewness", "uniform", "pyramid"]
 
 _ops = torch.ops.aircache
@@ -96,27 +97,36 @@ def window_scores(
     valid: Tensor | None = None,
     scale: float | None = None,
     heads: Heads = "shared",
+    softmax: Softmax = "restricted",
 ) -> Tensor:
     """The score of every visual token: its mean attention from the elite tokens (Eq. 7-8).
 
-    Each elite token's softmax is over all visual keys and the elite keys up to itself.
+    AirCache restricts each elite token's softmax to all visual keys and the elite keys up to
+    itself. The full one is the model's own causal attention, over all valid keys up to itself:
+    SnapKV, TOVA, VL-Cache and others score with it. Their elite tokens are rows of the window that
+    they fix beforehand, and ``visual`` is whatever they may evict.
 
     Args:
         queries: ``[B, Hq, W, D]`` per layer.
         keys: ``[B, Hkv, S, D]`` per layer.
-        elite: ``[L, B, W]`` bool.
+        elite: ``[L, B, W]`` bool: the rows that judge. Only tokens of the instruction may, or any
+            valid ones with a full softmax.
         visual: ``[B, S]`` bool.
         valid: ``[B, S]`` bool.
         scale: softmax scale, default ``D ** -0.5``.
         heads: ``"shared"`` averages over all query heads, ``"per_kv_head"`` over each KV head's.
+        softmax: ``"restricted"`` or ``"full"``.
 
     Returns:
         ``[L, B, H, S]`` float32; 0 where a position is not a valid visual token.
     """
     _checks.check_heads(heads)
+    _checks.check_softmax(softmax)
     queries, keys = _checks.detached(queries), _checks.detached(keys)
-    scale = _scale(scale, keys)
-    return _ops.window_scores(queries, keys, elite, visual, valid, scale, heads == "per_kv_head")
+    per_kv_head, full_softmax = heads == "per_kv_head", softmax == "full"
+    return _ops.window_scores(
+        queries, keys, elite, visual, valid, _scale(scale, keys), per_kv_head, full_softmax
+    )
 
 
 def moments(scores: Tensor, *, visual: Tensor, valid: Tensor | None = None) -> Moments:

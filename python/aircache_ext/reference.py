@@ -109,6 +109,7 @@ def window_scores(
     valid: Tensor | None = None,  # [B, S] bool
     scale: float | None = None,
     heads: str = "shared",
+    softmax: str = "restricted",
     dtype: torch.dtype = torch.float64,
 ) -> Tensor:  # [L, B, H, S]
     """What the elite window thinks of every visual token.
@@ -116,18 +117,24 @@ def window_scores(
     ``A_h[e, .] = softmax over V and { e' in E : e' <= e } of q_h[e] . k[.] * scale`` (Eq. 7), then
     the mean over the elite tokens (Eq. 8) and over the query heads, all of them or those of each
     KV head (ours). 0 outside V, and everywhere in a row whose E is empty.
+
+    Or, with ``softmax="full"``, over all valid keys up to e: V too may then have a part after e, of
+    which it sees nothing.
     """
     window, dim = queries[0].shape[2:]
     scale = dim**-0.5 if scale is None else scale
-    is_visual, _ = visual_and_text(visual, valid)  # [B, S]
+    is_visual, is_text = visual_and_text(visual, valid)  # [B, S]
     outside = elite.new_zeros(elite.shape[1], visual.shape[1] - window)
     causal = elite.new_ones(window, visual.shape[1]).tril(visual.shape[1] - window)  # [W, S]
 
     def one_layer(query: Tensor, key: Tensor, elite: Tensor) -> Tensor:
         query = query.to(dtype).unflatten(1, (key.shape[1], -1))
         logits = torch.einsum("bhgwd,bhsd->bhgws", query, key.to(dtype)) * scale
-        elite_keys = torch.cat([outside, elite], 1)  # [B, S]
-        readable = is_visual[:, None] | (elite_keys[:, None] & causal)  # [B, W, S]
+        if softmax == "full":
+            readable = (is_visual | is_text)[:, None] & causal  # [B, W, S]
+        else:
+            elite_keys = torch.cat([outside, elite], 1)  # [B, S]
+            readable = is_visual[:, None] | (elite_keys[:, None] & causal)
         attention = logits.masked_fill(~readable[:, None, None], -math.inf).softmax(-1)
         attention = attention.masked_fill(~elite[:, None, None, :, None], 0.0)
         scores = attention.sum(3) / elite.sum(1).clamp(min=1)[:, None, None, None]  # [B,Hkv,G,S]

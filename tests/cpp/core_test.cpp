@@ -114,7 +114,7 @@ struct Run {
   static constexpr int64_t kLayers = 3, kBatch = 2, kQueryHeads = 6, kKvHeads = 2;
   static constexpr int64_t kWindow = 12, kSeq = 203, kDim = 40, kCapacity = 80;
 
-  std::vector<float> query, key, attention, scores;
+  std::vector<float> query, key, attention, scores, full_scores;
   std::vector<char> elite;  // bool would be packed
   std::vector<double> strength, skewness;
   std::vector<int32_t> budgets, counts;
@@ -146,6 +146,7 @@ struct Run {
     attention.resize(kLayers * kBatch * kWindow);
     elite.resize(kLayers * kBatch * kWindow);
     scores.resize(kLayers * kBatch * kSeq);
+    full_scores.resize(scores.size());
     strength.resize(kLayers * kBatch);
     skewness.resize(kLayers * kBatch);
     budgets.resize(kLayers * kBatch);
@@ -209,6 +210,9 @@ struct Run {
                                 .scores = scores.data()};
     scratch = workspace(cpu::window_scores_workspace_bytes(score, parallel));
     score.workspace = scratch.data();
+    cpu::window_scores(score, parallel);
+    score.full_softmax = true;
+    score.scores = full_scores.data();
     cpu::window_scores(score, parallel);
 
     cpu::moments({.scores = scores.data(),

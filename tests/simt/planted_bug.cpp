@@ -64,10 +64,20 @@ void window_scores(bool on_cpu) {
   std::array<bool, kSeq> visual = {};
   std::fill(visual.begin() + 5, visual.end() - kWindow, true);
   std::array<float, kSeq> scores = {};
-  const WindowScoresParams p = {&query,   &key, elite.data(),    {visual.data()}, DType::kFloat32,
-                                1,        1,    kHeads * kGroup, kHeads,          kWindow,
-                                kSeq,     kDim, 0.25f,           false,           scores.data(),
-                                workspace};
+  const WindowScoresParams p = {.query = &query,
+                                .key = &key,
+                                .elite = elite.data(),
+                                .masks = {visual.data()},
+                                .layers = 1,
+                                .batch = 1,
+                                .query_heads = kHeads * kGroup,
+                                .kv_heads = kHeads,
+                                .window = kWindow,
+                                .seq = kSeq,
+                                .head_dim = kDim,
+                                .scale = 0.25f,
+                                .scores = scores.data(),
+                                .workspace = workspace};
   on_cpu ? cpu::window_scores(p, {}) : cuda::window_scores(p, nullptr);
   print(scores);
 }

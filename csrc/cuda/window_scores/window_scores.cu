@@ -55,6 +55,7 @@ WindowScoresArgs launch_args(const WindowScoresParams& p, const Plan& plan, int6
   args.head_dim = static_cast<uint32_t>(p.head_dim);
   args.tiles = static_cast<uint32_t>(plan.tiles);
   args.scale = p.scale;
+  args.full_softmax = p.full_softmax;
   args.tile = plan.tile;
   args.query_vectors = true;
   args.key_vectors = true;

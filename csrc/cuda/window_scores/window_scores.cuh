@@ -47,14 +47,16 @@ struct WindowScoresArgs {
   uint32_t head_dim;
   uint32_t tiles;
   float scale;
+  bool full_softmax;
   bool query_vectors;  // has_vector_rows
   bool key_vectors;
   WindowTile tile;
 };
 
-// Who sees a key: the elite tokens at or after a position of the window.
-inline constexpr int32_t kEveryone = -1;            // a visual key
-inline constexpr int32_t kNobody = INT32_MAX;       // any other but an elite one
+// Who sees a key: the elite tokens at or after a position of the window. Everyone sees a visual key,
+// or all before the window if the softmax is full; nobody sees padding and what the softmax leaves out.
+inline constexpr int32_t kEveryone = -1;
+inline constexpr int32_t kNobody = INT32_MAX;
 inline constexpr int32_t kNoToken = kEveryone - 1;  // the position of a row that only fills a block
 
 /// A block's tile of keys, with the rows that attend to it.
@@ -85,17 +87,17 @@ class KeyTile {
   /// Elite tokens x heads of a group; row r is head r % group of elite token r / group.
   __device__ uint32_t rows() const { return rows_; }
 
-  /// Whether `wanted` holds for the visibility of a key of the tile. The whole block calls.
+  /// Whether `wanted` holds for a key of the tile. The whole block calls.
   template <class Wanted>
   __device__ bool any_key(const Wanted& wanted) const {
     // Each thread asks about the key that it has listed itself.
-    return __syncthreads_or(threadIdx.x < args_.tile.keys && wanted(visible_[threadIdx.x]));
+    return __syncthreads_or(threadIdx.x < args_.tile.keys && wanted(threadIdx.x));
   }
 
   /// Begins to copy the keys of one head that somebody sees.
   __device__ void load_keys(uint32_t head) {
     load_rows(shape(), args_.key_vectors, keys_, args_.tile.keys, [&](uint32_t key) {
-      return visible_[key] == kNobody ? nullptr : row(args_.key, head, first_ + key);
+      return is_seen(key) ? row(args_.key, head, first_ + key) : nullptr;
     });
   }
 
@@ -139,7 +141,10 @@ class KeyTile {
 
   /// Position of a key of the tile in the sequence; may be past its end.
   __device__ int64_t position(uint32_t key) const { return first_ + key; }
-  __device__ bool is_visual(uint32_t key) const { return visible_[key] == kEveryone; }
+  __device__ bool is_seen(uint32_t key) const { return visible_[key] != kNobody; }
+  __device__ bool is_visual(uint32_t key) const {
+    return position(key) < args_.seq && args_.masks.is_visual(batch_, position(key));
+  }
 
   /// [warps, kWindowRows]
   __device__ SoftmaxPart* parts() const { return parts_; }
@@ -149,11 +154,15 @@ class KeyTile {
     if (position >= args_.seq) {
       return kNobody;
     }
+    const int64_t in_window = position - (args_.seq - args_.window);
+    const int32_t itself = in_window >= 0 ? static_cast<int32_t>(in_window) : kEveryone;
+    if (args_.full_softmax) {
+      return args_.masks.is_valid(batch_, position) ? itself : kNobody;
+    }
     if (args_.masks.is_visual(batch_, position)) {
       return kEveryone;
     }
-    const int64_t in_window = position - (args_.seq - args_.window);
-    return in_window >= 0 && elite[in_window] ? static_cast<int32_t>(in_window) : kNobody;
+    return in_window >= 0 && elite[in_window] ? itself : kNobody;
   }
 
   /// Fills elite_ and returns how many there are. The list may be read after the next barrier.
@@ -204,7 +213,7 @@ __global__ void __launch_bounds__(kWindowMaxWarps* kWarp)
   KeyTile<T> tile(args, blockIdx.x / args.tiles / args.kv_heads, blockIdx.x % args.tiles);
   SoftmaxPart* out = args.parts + static_cast<int64_t>(blockIdx.x) * args.max_rows;
 
-  if (!tile.any_key([](int32_t visible) { return visible != kNobody; })) {
+  if (!tile.any_key([&](uint32_t key) { return tile.is_seen(key); })) {
     for (uint32_t row = threadIdx.x; row < tile.rows(); row += blockDim.x) {
       out[row] = empty_softmax_part();
     }
@@ -275,7 +284,7 @@ __global__ void __launch_bounds__(kWindowMaxWarps* kWarp)
   const uint32_t heads = args.kv_heads / args.score_heads;
 
   float totals[2][2] = {};  // of the lane's keys, over its rows
-  if (tile.any_key([](int32_t visible) { return visible == kEveryone; })) {
+  if (tile.any_key([&](uint32_t key) { return tile.is_visual(key); })) {
     for (uint32_t i = 0; i < heads && tile.rows() > 0; ++i) {
       const uint32_t head = line % args.score_heads * heads + i;
       const RowWeight* weights =
