@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from aircache_ext.cli.patches import Grid
+from aircache_ext.hf.report import size
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,6 @@ class Answer:
             "each further token": f"{1e3 * self.per_token:,.1f} ms",
             "tokens said": f"{self.tokens:,}",
         }
-
-
-def size(count: int) -> str:
-    """Bytes, for people."""
-    return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count / 2**10:,.1f} KiB"
 
 
 @dataclass(frozen=True)

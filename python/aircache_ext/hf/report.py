@@ -27,16 +27,17 @@ class Report:
         lines += [f"{layer:>5}  " + " ".join(map(str, row)) for layer, row in self.kept.items()]
         share = self.bytes_after / self.bytes_before if self.bytes_before else 1.0
         lines.append(
-            f"cache {_mebibytes(self.bytes_before)} -> {_mebibytes(self.bytes_after)} "
+            f"cache {size(self.bytes_before)} -> {size(self.bytes_after)} "
             f"({share:.1%}), compressed in {1e3 * self.seconds:.1f} ms"
         )
         if self.allocated_before is not None and self.allocated_after is not None:
             lines.append(
-                f"device memory in use {_mebibytes(self.allocated_before)} -> "
-                f"{_mebibytes(self.allocated_after)}"
+                f"device memory in use {size(self.allocated_before)} -> "
+                f"{size(self.allocated_after)}"
             )
         return "\n".join(lines)
 
 
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB"
+def size(count: int) -> str:
+    """Bytes, for people."""
+    return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count / 2**10:,.1f} KiB"
