@@ -149,9 +149,13 @@ def _check_number(name: str, value: Any) -> None:
 
 
 def check_alpha(alpha: Any) -> None:
-    _check_number("alpha", alpha)
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is {alpha} but must be in [0, 1]")
+    check_share("alpha", alpha)
+
+
+def check_share(name: str, value: Any) -> None:
+    _check_number(name, value)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value} but must be in [0, 1]")
 
 
 def check_scale(scale: Any) -> None:
@@ -160,18 +164,18 @@ def check_scale(scale: Any) -> None:
 
 
 def check_heads(heads: Any) -> None:
-    _check_choice("heads", heads, HEADS)
+    check_choice("heads", heads, HEADS)
 
 
 def check_softmax(softmax: Any) -> None:
-    _check_choice("softmax", softmax, SOFTMAXES)
+    check_choice("softmax", softmax, SOFTMAXES)
 
 
 def check_budget_mode(budget_mode: Any) -> None:
-    _check_choice("budget_mode", budget_mode, BUDGET_MODES)
+    check_choice("budget_mode", budget_mode, BUDGET_MODES)
 
 
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} is {value!r} but must be one of {', '.join(map(repr, choices))}")
 

@@ -1,4 +1,4 @@
-"""AirCache (arXiv 2503.23956) in one call: one layer, all layers, or one layer in place."""
+"""A method in one call: one layer, all layers, or one layer in place."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from aircache_ext import _checks, ops
+from aircache_ext.methods import AirCache, Amount, Method, Prompt, Tokens
 from aircache_ext.ops import BudgetMode, Heads
+
+_DEFAULT = AirCache()
 
 
 class CompressedKV(NamedTuple):
@@ -40,6 +43,7 @@ def compress(
     heads: Heads = "shared",
     scale: float | None = None,
     capacity: int | Sequence[int] | None = None,
+    method: Method | None = None,
 ) -> CompressedKV:
     """Keeps the visual tokens of one layer's cache that the instruction looks at; drops the rest.
 
@@ -66,6 +70,8 @@ def compress(
             hard bound that the budget respects; text is never dropped for it, so if the text and
             one visual token do not fit, ``counts`` exceed ``C`` and what does not fit is not
             written: check ``counts``. Default: as many slots as the longest row needs.
+        method: another method than AirCache, from :mod:`aircache_ext.methods`; ``alpha`` and
+            ``heads`` are then left out. What it may evict, ``retention`` is a share of.
 
     Returns:
         ``CompressedKV``. A row without a visual token, or without an instruction token inside the
@@ -83,11 +89,9 @@ def compress(
         valid=valid,
         retention=retention,
         budget=budget,
-        alpha=alpha,
-        heads=heads,
         scale=scale,
         capacity=capacity,
-        budget_mode="uniform",  # the same for one layer, whatever its scores
+        method=_method(method, alpha=alpha, heads=heads),
     )
     return compressed
 
@@ -106,6 +110,7 @@ def compress_layers(
     scale: float | None = None,
     capacity: int | Sequence[int] | None = None,
     budget_mode: BudgetMode = "strength+skewness",
+    method: Method | None = None,
 ) -> list[CompressedKV]:
     """``compress`` for all layers of a model, which share the visual tokens that may stay.
 
@@ -125,6 +130,7 @@ def compress_layers(
             goes to the others. See ``compress`` for the text that does not fit.
         budget_mode: what the layers' shares follow: ``"strength+skewness"`` (the paper),
             ``"strength"``, ``"skewness"``, ``"uniform"`` or ``"pyramid"`` (falling with depth).
+        method: as in ``compress``; ``budget_mode``, too, is then left out.
 
     Returns:
         One ``CompressedKV`` per layer.
@@ -143,11 +149,9 @@ def compress_layers(
         valid=valid,
         retention=retention,
         budget=budget,
-        alpha=alpha,
-        heads=heads,
         scale=scale,
         capacity=capacity,
-        budget_mode=budget_mode,
+        method=_method(method, alpha=alpha, heads=heads, budget_mode=budget_mode),
     )
 
 
@@ -163,6 +167,7 @@ def compress_(
     alpha: float = 0.9,
     heads: Heads = "shared",
     scale: float | None = None,
+    method: Method | None = None,
 ) -> tuple[Tensor, Tensor]:
     """``compress`` in place: row ``b``'s survivors move to ``k[b, :, :counts[b]]`` and ``v``
     likewise.
@@ -172,7 +177,7 @@ def compress_(
     Args:
         k: ``[B, Hkv, S, D]``, overwritten. Must not require grad nor overlap itself or ``v``.
         v: ``[B, Hkv, S, Dv]``, overwritten, likewise.
-        q_window, visual, valid, retention, budget, alpha, heads, scale: as in ``compress``.
+        q_window, visual, valid, retention, budget, alpha, heads, scale, method: as in ``compress``.
 
     Returns:
         ``indices`` ``[B, 1 or Hkv, S]`` int64, original positions, -1 past the count; and
@@ -194,11 +199,9 @@ def compress_(
         valid=valid,
         retention=retention,
         budget=budget,
-        alpha=alpha,
-        heads=heads,
         scale=scale,
         capacity=None,
-        budget_mode="uniform",
+        method=_method(method, alpha=alpha, heads=heads),
         slots=k.shape[2],
     )
     ops.compact_kv_([k], [v], indices, counts)
@@ -220,45 +223,32 @@ def _kept_tokens(
     *,
     visual: Tensor,
     valid: Tensor | None,
-    retention: float | None,
-    budget: int | Tensor | None,
-    alpha: float,
-    heads: Heads,
     scale: float | None,
-    capacity: int | Sequence[int] | None,
-    budget_mode: BudgetMode,
+    method: Method,
     slots: int | Sequence[int] | None,
+    **amount: Any,
 ) -> tuple[list[Tensor], Tensor]:
-    """The method as a sentence: indices per layer and counts ``[L, B]``.
-
-    ``capacity`` bounds the budgets, ``slots`` is the width of the indices.
-    """
-    tokens = {"visual": visual, "valid": valid}
-    scores = token_scores(keys, q_windows, alpha=alpha, heads=heads, scale=scale, **tokens)
-    strength, skewness = ops.moments(scores, **tokens)
-    budgets = ops.layer_budgets(
-        strength,
-        skewness,
-        window=q_windows[0].shape[2],
-        retention=retention,
-        budget=budget,
-        capacity=capacity,
-        budget_mode=budget_mode,
-        **tokens,
-    )
-    return ops.select(scores, budgets, capacity=slots, **tokens)
+    """Indices per layer and counts ``[L, B]``; ``slots`` is the width of the indices."""
+    tokens, wanted = Tokens(visual, valid), Amount(**amount)
+    seen = method.observe(Prompt(q_windows, keys, tokens, wanted, scale))
+    budgets = method.budgets(seen, tokens, wanted)
+    scores = method.rank(seen.scores, budgets, tokens)
+    return ops.select(scores, budgets, visual=method.evictable(tokens), valid=valid, capacity=slots)
 
 
-def token_scores(
-    keys: list[Tensor],
-    q_windows: list[Tensor],
-    *,
-    alpha: float,
-    heads: Heads,
-    scale: float | None,
-    **tokens: Any,
-) -> Tensor:
-    """The sentence's first half: who listens, and what they hear, ``[L, B, H, S]``."""
-    attention = ops.instruction_attention(q_windows, keys, scale=scale, **tokens)
-    elite = ops.elite_window(attention, alpha=alpha, **tokens)
-    return ops.window_scores(q_windows, keys, elite, scale=scale, heads=heads, **tokens)
+def _method(method: Method | None, **parameters: Any) -> Method:
+    """The one that was given, or AirCache with these parameters."""
+    if method is None:
+        return AirCache(**parameters)
+    if not isinstance(method, Method):
+        raise TypeError(
+            f"method is a {type(method).__name__} but must be an instance of one of "
+            "aircache_ext.methods, such as SnapKV()"
+        )
+    for name, value in parameters.items():
+        if value != getattr(_DEFAULT, name):
+            raise ValueError(
+                f"{name} is {value!r} and method is {method} but only one of them may be given: "
+                f"methods have parameters of their own, such as AirCache({name}={value!r})"
+            )
+    return method

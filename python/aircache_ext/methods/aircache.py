@@ -1,0 +1,57 @@
+"""AirCache: the elite tokens of the instruction judge."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from aircache_ext import _checks, ops
+from aircache_ext.methods.amount import Amount
+from aircache_ext.methods.method import Method, Prompt, Seen, Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class AirCache(Method):
+    """AirCache (arXiv 2503.23956): what ``compress`` does if no method is given.
+
+    The last instruction token picks the elite ones (Eq. 4-5). Their attention, with a softmax over
+    the visual keys and themselves, scores every visual token (Eq. 7-8); strength and skewness of
+    the scores set the layers' budgets (Eq. 9-11). Text is never evicted. No public code exists.
+
+    Args:
+        alpha: elite threshold in [0, 1]: 0 takes the whole instruction, 1 its maximum alone.
+        heads: ``"shared"``: one set of tokens for all KV heads. ``"per_kv_head"``: each KV head
+            keeps its own, the same number of them.
+        budget_mode: what the layers' shares follow: ``"strength+skewness"`` (the paper),
+            ``"strength"``, ``"skewness"``, ``"uniform"`` or ``"pyramid"`` (falling with depth).
+    """
+
+    alpha: float = 0.9
+    heads: ops.Heads = "shared"
+    budget_mode: ops.BudgetMode = "strength+skewness"
+
+    def __post_init__(self) -> None:
+        _checks.check_alpha(self.alpha)
+        _checks.check_heads(self.heads)
+        _checks.check_budget_mode(self.budget_mode)
+
+    def window(self, instruction: int) -> int:
+        return instruction
+
+    def observe(self, prompt: Prompt) -> Seen:
+        queries, keys, scale = prompt.queries, prompt.keys, prompt.scale
+        tokens = prompt.tokens._asdict()
+        attention = ops.instruction_attention(queries, keys, scale=scale, **tokens)
+        elite = ops.elite_window(attention, alpha=self.alpha, **tokens)
+        scores = ops.window_scores(queries, keys, elite, scale=scale, heads=self.heads, **tokens)
+        return Seen((scores,), statistics=ops.moments(scores, **tokens), window=prompt.window)
+
+    def share(self, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
+        strength, skewness = seen.statistics
+        return ops.layer_budgets(
+            strength,
+            skewness,
+            window=seen.window,
+            budget_mode=self.budget_mode,
+            **amount._asdict(),
+            **tokens._asdict(),
+        )
