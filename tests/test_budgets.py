@@ -117,13 +117,13 @@ def test_the_numpy_function_agrees(problem):
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("window", [1, 16, 23])
+@pytest.mark.parametrize("window", [1, 16, 23, None])
 def test_rows_of_a_batch(prompt, mode, window, backend):
     """Every row has its own n_visual, caps and total."""
     visual, valid = tokens(*PROMPTS[prompt])
     masks = {"visual": visual, "valid": valid}
     on_device = {name: mask.to(backend.device) for name, mask in masks.items()}
-    random = torch.Generator().manual_seed(window)
+    random = torch.Generator().manual_seed(window or 0)
     strength = torch.rand(5, len(visual), generator=random, dtype=torch.float64)
     skewness = 3 * torch.randn(5, len(visual), generator=random, dtype=torch.float64)
     budget = torch.randint(-2, 40, (len(visual),), generator=random)
@@ -144,3 +144,16 @@ def test_rows_of_a_batch(prompt, mode, window, backend):
         numbers = (strength.to(backend.device), skewness.to(backend.device))
         ours = ops.layer_budgets(*numbers, **on_device, **options)
         assert torch.equal(ours.cpu(), expected)
+
+
+def test_without_a_window_every_row_shares(backend):
+    """Nobody asks for an instruction: the total of a row follows from its visual tokens alone."""
+    visual, valid = tokens(*PROMPTS["rows that keep everything"])
+    masks = {"visual": visual.to(backend.device), "valid": valid.to(backend.device)}
+    numbers = torch.rand(2, 3, len(visual), generator=torch.Generator(), dtype=torch.float64)
+    numbers = numbers.to(backend.device)
+    options = {"retention": 0.5, **masks}
+    shared = ops.layer_budgets(*numbers, **options).cpu()
+    assert shared.sum(0).tolist() == [0, math.floor(1.5 * 55 + 0.5), 60, 60, 0]
+    asked = ops.layer_budgets(*numbers, window=16, **options).cpu()
+    assert asked.sum(0).tolist() == [0, 3 * 55, 3 * 40, 60, 0]

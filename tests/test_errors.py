@@ -316,6 +316,7 @@ COUNTS = torch.full((2, 2), 5, dtype=torch.int32)
         ("layer_budgets", (STATISTIC, STATISTIC[:1]), INSIDE, ["skewness", "[1, 2]", "layers=2"]),
         ("layer_budgets", (STATISTIC.float(), STATISTIC), INSIDE, ["strength", "Float", "Double"]),
         ("layer_budgets", (STATISTIC, STATISTIC), {"window": 80}, ["window", "80", "79"]),
+        ("layer_budgets", (STATISTIC, STATISTIC), {"window": 0}, ["window", "0", "1", "79"]),
         ("select", (SCORES, BUDGETS.long()), {}, ["budgets", "Long", "Int"]),
         ("select", (SCORES, BUDGETS[:1]), {}, ["budgets", "[1, 2]", "layers=2"]),
         ("select", (SCORES, BUDGETS), {"capacity": [5]}, ["capacity", "1", "2"]),

@@ -32,16 +32,16 @@ def samples(case: Case, device):
     yield OPS.elite_window, (attention, *masks, 0.9)
     elite = OPS.elite_window(attention, *masks, 0.9)
     slots = [40] * case.layers
-    for per_kv_head, full_softmax, amount in (
-        (False, False, (0.3, None, None)),
-        (True, True, (None, budget, slots)),
+    for per_kv_head, full_softmax, asked, amount in (
+        (False, False, window, (0.3, None, None)),
+        (True, True, None, (None, budget, slots)),
     ):
         scores_of = (x.queries, x.keys, elite, *masks, scale, per_kv_head, full_softmax)
         yield OPS.window_scores, scores_of
         scores = OPS.window_scores(*scores_of)
         yield OPS.moments, (scores, *masks)
         statistics = OPS.moments(scores, *masks)
-        budgets_of = (*statistics, *masks, window, *amount, "strength+skewness")
+        budgets_of = (*statistics, *masks, asked, *amount, "strength+skewness")
         yield OPS.layer_budgets, budgets_of
         budgets = OPS.layer_budgets(*budgets_of)
         for capacity in (None, slots, list(range(9, 9 + case.layers))):

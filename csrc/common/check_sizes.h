@@ -29,6 +29,19 @@ void check_attention_sizes(const Params& p) {
   check_window(p.window, p.seq);
 }
 
+/// layer_budgets, whose window may be 0.
+template <class Params>
+void check_budget_sizes(const Params& p) {
+  check_at_least(p.layers, 1, "layers");
+  check_at_least(p.batch, 0, "batch");
+  check_at_least(p.seq, 1, "seq");
+  if (p.window != 0) {
+    check_window(p.window, p.seq);
+  }
+  check(p.budget != nullptr || (p.retention > 0 && p.retention <= 1), "retention is ", p.retention,
+        " but must be in (0, 1]");
+}
+
 /// The ops that read scores by score head.
 template <class Params>
 void check_score_sizes(const Params& p) {

@@ -44,8 +44,8 @@ constexpr int64_t visual_cap(const int64_t* capacity, int64_t layer, int64_t n_v
 
 /// What a row asks for over all layers.
 constexpr double row_request(const LayerBudgetsParams& p, int64_t batch, int64_t n_visual,
-                             bool has_instruction) {
-  if (!has_instruction) {
+                             bool may_share) {
+  if (!may_share) {
     return static_cast<double>(p.layers * n_visual);  // nothing to judge by: keep all
   }
   return p.budget != nullptr ? requested_tokens(p.budget[batch], p.layers)

@@ -55,18 +55,14 @@ void row_budgets(const RowBudgetsParams& p) {
 }
 
 void layer_budgets(const LayerBudgetsParams& p) {
-  check_at_least(p.layers, 1, "layers");
-  check_at_least(p.batch, 0, "batch");
-  check_window(p.window, p.seq);
-  check(p.budget != nullptr || (p.retention > 0 && p.retention <= 1), "retention is ", p.retention,
-        " but must be in (0, 1]");
+  check_budget_sizes(p);
   std::vector<int64_t> instruction(static_cast<size_t>(p.window));
   std::vector<int64_t> caps(static_cast<size_t>(p.layers));
   std::vector<int64_t> budgets(static_cast<size_t>(p.layers));
   for (int64_t batch = 0; batch < p.batch; ++batch) {
     const auto [n_visual, n_text] = token_counts(p.masks, batch, p.seq);
-    const int64_t n_instruction =
-        instruction_positions(p.masks, batch, p.seq, p.window, instruction.data());
+    const bool may_share = p.window == 0 || instruction_positions(p.masks, batch, p.seq, p.window,
+                                                                  instruction.data()) > 0;
     for (int64_t l = 0; l < p.layers; ++l) {
       caps[static_cast<size_t>(l)] = visual_cap(p.capacity, l, n_visual, n_text);
     }
@@ -76,7 +72,7 @@ void layer_budgets(const LayerBudgetsParams& p) {
                  .layers = p.layers,
                  .n_visual = n_visual,
                  .cap = caps.data(),
-                 .requested = row_request(p, batch, n_visual, n_instruction > 0),
+                 .requested = row_request(p, batch, n_visual, may_share),
                  .mode = p.mode,
                  .budgets = budgets.data()});
     for (int64_t l = 0; l < p.layers; ++l) {

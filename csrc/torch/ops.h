@@ -17,6 +17,7 @@
 
 #include "aircache/aircache.h"
 #include "common/budget_mode.h"
+#include "common/check_sizes.h"
 #include "torch/memory_overlap.h"
 #include "torch/tensor_spec.h"
 
@@ -206,7 +207,7 @@ inline void check_capacity(const std::optional<std::vector<int64_t>>& capacity, 
 
 template <class Backend>
 Tensor layer_budgets(const Tensor& strength, const Tensor& skewness, const Tensor& visual,
-                     const std::optional<Tensor>& valid, int64_t window,
+                     const std::optional<Tensor>& valid, std::optional<int64_t> window,
                      std::optional<double> retention, const std::optional<Tensor>& budget,
                      const std::optional<std::vector<int64_t>>& capacity, std::string budget_mode) {
   const Expect expect(strength);
@@ -222,7 +223,10 @@ Tensor layer_budgets(const Tensor& strength, const Tensor& skewness, const Tenso
   params.skewness = skewness.const_data_ptr<double>();
   params.layers = layers;
   params.batch = batch;
-  params.window = window;
+  if (window) {
+    check_window(*window, seq);
+  }
+  params.window = window.value_or(0);
   params.seq = seq;
   params.mode = budget_mode_from_string(budget_mode);
   params.capacity = capacity ? capacity->data() : nullptr;

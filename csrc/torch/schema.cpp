@@ -39,9 +39,10 @@ AIRCACHE_LIBRARY(AIRCACHE_NAMESPACE, m) {
       "moments(Tensor scores, Tensor visual, Tensor? valid) -> (Tensor strength, Tensor skewness)");
 
   // How many visual tokens each layer keeps (Eq. 11), from exactly one of `retention` and `budget`.
+  // With a window, a row without instruction tokens in it keeps all.
   //   strength, skewness [L, B] fp64, budget [B] int64, capacity [L] -> budgets [L, B] int32.
   m.def(
-      "layer_budgets(Tensor strength, Tensor skewness, Tensor visual, Tensor? valid, int window, "
+      "layer_budgets(Tensor strength, Tensor skewness, Tensor visual, Tensor? valid, int? window, "
       "float? retention, Tensor? budget, SymInt[]? capacity, str budget_mode) -> Tensor");
 
   // The positions that stay: all text and the best `budgets` visual tokens, ascending, -1 beyond.

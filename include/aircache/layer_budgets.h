@@ -13,7 +13,8 @@
 //
 // cap_l is n_visual, or what a capacity leaves beside the text: min(n_visual, capacity_l - n_text),
 // but never below kMinKeep. A row without visual tokens gets 0; a row without instruction tokens in
-// the window keeps every visual token that its caps allow.
+// the window keeps every visual token that its caps allow, unless the window is 0: then nobody asks
+// for an instruction.
 #pragma once
 
 #include <cmath>
@@ -65,7 +66,7 @@ struct LayerBudgetsParams {
   TokenMasks masks;
   int64_t layers = 0;
   int64_t batch = 0;
-  int64_t window = 0;
+  int64_t window = 0;  // the last positions, which hold the instruction; or 0
   int64_t seq = 0;
   double retention = 0;               // share of the visual tokens; read when budget is null
   const int64_t* budget = nullptr;    // [batch] tokens per layer on average, or null

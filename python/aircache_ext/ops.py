@@ -148,7 +148,7 @@ def layer_budgets(
     skewness: Tensor,
     *,
     visual: Tensor,
-    window: int,
+    window: int | None = None,
     valid: Tensor | None = None,
     retention: float | None = None,
     budget: int | Tensor | None = None,
@@ -161,7 +161,8 @@ def layer_budgets(
         strength: ``[L, B]`` float64.
         skewness: ``[L, B]`` float64.
         visual: ``[B, S]`` bool.
-        window: W; a row without instruction tokens in it keeps every visual token.
+        window: W; a row without instruction tokens in it keeps every visual token. None: rows share
+            their totals whether or not there is an instruction.
         valid: ``[B, S]`` bool.
         retention: share of the visual tokens kept over all layers, in (0, 1]; 0.1 if ``budget`` is
             not given either.

@@ -175,7 +175,7 @@ def layer_budgets(
     skewness: Tensor,  # [L, B] fp64
     *,
     visual: Tensor,  # [B, S] bool
-    window: int,
+    window: int | None = None,
     valid: Tensor | None = None,  # [B, S] bool
     retention: float | None = None,
     budget: int | Tensor | None = None,  # tensor: [B] integers
@@ -184,12 +184,16 @@ def layer_budgets(
 ) -> Tensor:  # [L, B] int32
     """How many visual tokens each layer keeps of each row (Eq. 11; normalisation, rounding ours).
 
-    A row without visual tokens gets 0; a row without instruction tokens keeps every visual token
-    that the capacity allows. Otherwise the layers share ``total`` by their weights.
+    A row without visual tokens gets 0; a row without instruction tokens in the window, if there is
+    one, keeps every visual token that the capacity allows. Otherwise the layers share ``total`` by
+    their weights.
     """
     layers, batch = strength.shape
     is_visual, is_text = visual_and_text(visual, valid)
-    has_instruction = instruction_tokens(visual, valid, window).any(1).tolist()
+    if window is None:
+        may_share = [True] * batch
+    else:
+        may_share = instruction_tokens(visual, valid, window).any(1).tolist()
     slots = list(repeat(capacity, layers) if isinstance(capacity, int) else capacity or [])
 
     budgets = torch.zeros(layers, batch, dtype=torch.int32)
@@ -198,7 +202,7 @@ def layer_budgets(
         if n_visual == 0:
             continue
         caps = [max(min(n_visual, c - n_text), MIN_KEEP) for c in slots] or [n_visual] * layers
-        if not has_instruction[row]:
+        if not may_share[row]:
             budgets[:, row] = torch.tensor(caps)
             continue
         if budget is None:

@@ -11,11 +11,7 @@
 namespace aircache::cuda {
 
 void layer_budgets(const LayerBudgetsParams& p, Stream stream) {
-  check_at_least(p.layers, 1, "layers");
-  check_at_least(p.batch, 0, "batch");
-  check_window(p.window, p.seq);
-  check(p.budget != nullptr || (p.retention > 0 && p.retention <= 1), "retention is ", p.retention,
-        " but must be in (0, 1]");
+  check_budget_sizes(p);
   check(p.layers <= kMaxBudgetLayers, "layers is ", p.layers, " but must be at most ",
         kMaxBudgetLayers, " on CUDA");
   LayerBudgetsArgs args = {};

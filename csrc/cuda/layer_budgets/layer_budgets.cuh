@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kLayerBudgetsThreads)
   for (int64_t i = begin + threadIdx.x; i < p.seq; i += blockDim.x) {
     mine = mine || p.masks.is_text(batch, i);
   }
-  const bool has_instruction = __syncthreads_or(mine) != 0;
+  const bool may_share = __syncthreads_or(p.window == 0 || mine) != 0;
 
   const BlockTeam team = {shared.bends};
   const int64_t* capacity = p.capacity == nullptr ? nullptr : args.capacity;
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kLayerBudgetsThreads)
                .layers = p.layers,
                .n_visual = n.visual,
                .cap = shared.cap,
-               .requested = row_request(p, batch, n.visual, has_instruction),
+               .requested = row_request(p, batch, n.visual, may_share),
                .mode = p.mode,
                .budgets = shared.budgets},
               {.weights = shared.weights,
