@@ -46,7 +46,7 @@ class CSP(Method):
     def __post_init__(self) -> None:
         _checks.check_share("recent", self.recent)
         _checks.check_share("cross", self.cross)
-        _checks.check_softmax_n(self.softmax_n)
+        _checks.check_softmax_n(self.softmax_n, "full")
         _checks.check_heads(self.heads)
 
     def window(self, instruction: int) -> int:
