@@ -56,7 +56,7 @@ class CSP(Method):
         tokens = prompt.tokens
         n = (self.evictable(tokens) & tokens.readable).sum(1)
         recent = (prompt.amount.average(n) * self.recent).floor().long().clamp(min=1)  # [B]
-        judges = always.last(tokens.readable, recent[:, None])
+        judges = always.last(tokens.readable, recent)
         judges[:, : judges.shape[1] - prompt.window] = False
         of_text, of_image = judges & ~tokens.visual, judges & tokens.visual
         by_text, by_image = (
