@@ -80,6 +80,6 @@ class CSP(Method):
         left = budgets - (recent & evictable).sum((2, 3))  # [L, B]
         places = (left - always.part(left, self.cross))[:, :, None, None]
         candidates = torch.where(evictable & ~recent, own, -1.0)
-        place = candidates.argsort(-1, descending=True, stable=True).argsort(-1)
+        place = candidates.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
         chosen = (place < places) & (candidates > 0)
         return always.keep(torch.where(chosen, 1.0, other / 2), recent.squeeze(2))
