@@ -21,8 +21,8 @@ from methods_rows import (
 )
 
 SHARE_GAP = 1e-5  # between shares of attention that decide a budget
-TOKEN_GAP = 1e-3  # of a token, between a budget and where it is rounded to the next
-COUNT_GAP = 1e-4  # relative, between a weight and the threshold from which it counts
+TOKEN_GAP = 1e-9  # of a token, between a budget and where it is rounded to the next
+COUNT_GAP = 3e-5  # relative, between a weight and the threshold from which it counts
 
 
 def snapkv(row, *, window_size=32, kernel_size=5, pooling="avg", heads="per_kv_head",
@@ -178,9 +178,10 @@ def vl_cache(row, *, threshold=0.01, recent=0.1, heads="per_kv_head", evict_text
     dense, doubtful = [], []
     for layer in range(row.layers):
         weights = [row.attention(layer, h, j) for h in query_heads for j in judges]
-        counted = [w / (threshold * max(of_row)) for of_row in weights for w in of_row]
-        dense.append(sum(w >= 1 for w in counted))
-        doubtful.append(sum(abs(w - 1) < COUNT_GAP for w in counted))
+        ratio = [r for of_row in weights for r in (of_row / of_row.max()).tolist()]
+        dense.append(sum(r >= threshold for r in ratio))
+        near = [r for r in ratio if abs(r - threshold) < COUNT_GAP * threshold]
+        doubtful.append(sum(r != 1 for r in near))  # the largest itself is in whatever happens
 
     def budget(layer, doubt):
         """With so many of the doubtful weights more in this layer, and fewer in the others."""
@@ -193,8 +194,9 @@ def vl_cache(row, *, threshold=0.01, recent=0.1, heads="per_kv_head", evict_text
     for layer, most in enumerate(budgets):
         if judges and n:
             budgets[layer] = min(max(math.floor(budget(layer, 0) + 0.5), 1), most)
-            fewest = math.floor(budget(layer, -1) + 0.5 - TOKEN_GAP)
-            clear = clear and fewest == math.floor(budget(layer, 1) + 0.5 + TOKEN_GAP)
+            if row.layers > 1:  # one alone has all, whatever was counted
+                fewest = math.floor(budget(layer, -1) + 0.5 - TOKEN_GAP)
+                clear = clear and fewest == math.floor(budget(layer, 1) + 0.5 + TOKEN_GAP)
     return [
         [
             choose(
