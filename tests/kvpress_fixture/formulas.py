@@ -59,10 +59,10 @@ def snapkv_scores(queries: Tensor, keys: Tensor, *, window: int, kernel: int) ->
     """``[Hkv, S - window]``: SnapKV and PyramidKV; the window itself always stays.
 
     The softmax is over all keys, causal inside the window, and the window's columns are cut off
-    after it. Then mean over the window's rows, average pooling with zeros beyond both ends (always
-    divided by ``kernel``, which must be odd; the window's columns are no neighbours), then mean over
-    the query heads of a KV head. The window stays because it is given the highest score + 1: with
-    a count below the window, which of its tokens stay is not specified.
+    after it. Then the mean over the window's rows; average pooling with zeros beyond both ends
+    (always divided by ``kernel``, which must be odd; the window's columns are no neighbours); the
+    mean over the query heads of a KV head. The window stays because it is given the highest score
+    + 1: with a count below the window, which of its tokens stay is not specified.
 
     FasterDecoding/SnapKV: the sum over rows, which ranks alike; no mean over query heads, each of
     which keeps tokens (and a copy of its keys) of its own; max pooling as an alternative, which its

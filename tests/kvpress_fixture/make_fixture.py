@@ -1,7 +1,7 @@
 """Records what kvpress' published presses keep, into ``kept.npz``.
 
-    python -m venv build/kvpress && build/kvpress/bin/pip install -r requirements/kvpress.txt
-    build/kvpress/bin/python tests/kvpress_fixture/make_fixture.py
+    make .venv-kvpress/installed
+    .venv-kvpress/bin/python tests/kvpress_fixture/make_fixture.py
 
 Two small random models, one with biases, read a prompt of random tokens: once by themselves, when
 their rotated queries and keys are recorded, then under each press, when the positions of what is
@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import formulas  # beside this file
 import kvpress
 import numpy as np
 import torch
@@ -26,8 +27,6 @@ import transformers
 from torch import Tensor
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-import formulas  # beside this file
 
 FILE = Path(__file__).with_name("kept.npz")
 MARGIN = 1e-4  # relative
@@ -98,7 +97,7 @@ def prefill(model: PreTrainedModel, prompt: Tensor, attention: str) -> DynamicCa
 
 
 def record(model: PreTrainedModel, prompt: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Per layer what its attention is called with: queries ``[Hq, LAST, D]``, keys ``[Hkv, S, D]``."""
+    """Per layer what is attended with: queries ``[Hq, LAST, D]`` and keys ``[Hkv, S, D]``."""
     queries, keys = [], []
 
     def recording(module: torch.nn.Module, query: Tensor, key: Tensor, *rest, **options):
@@ -138,7 +137,9 @@ def main() -> None:
         for press, params in presses(name):
             with getattr(kvpress, f"{press}Press")(**params)(model):
                 cache = prefill(model, prompt, "sdpa")
-            sets = [positions(layer.keys[0], k) for layer, k in zip(cache.layers, keys, strict=True)]
+            sets = [
+                positions(layer.keys[0], k) for layer, k in zip(cache.layers, keys, strict=True)
+            ]
             expected, margin = formulas.kept(press, params, queries, keys)
             for layer, (found, wanted) in enumerate(zip(sets, expected, strict=True)):
                 assert found.equal(wanted), (name, press, params, layer, found, wanted)
