@@ -10,6 +10,7 @@ from aircache_ext.methods import (
     CSP,
     H2O,
     TOVA,
+    AirCache,
     Method,
     PrefixKV,
     PyramidKV,
@@ -40,6 +41,27 @@ LOOPS = {
 EXACT_TOTAL = tuple(set(LOOPS) - {PyramidKV, VLCache})
 
 WHOLE = 10**6  # a window that holds the prompt
+
+# One of each kind and a few more, for what must hold of all of them.
+METHODS = [
+    AirCache(),
+    SnapKV(window_size=8),
+    SnapKV(window_size=8, pooling="max", evict_text=True),
+    PyramidKV(window_size=4, beta=4, evict_text=True),
+    TOVA(evict_text=True),
+    StreamingLLM(evict_text=True),
+    H2O(),
+    H2O(heads="shared", evict_text=True),
+    PrefixKV(evict_text=True),
+    PrefixKV(heads="per_kv_head"),
+    VLCache(),
+    VLCache(heads="shared", evict_text=True),
+    CSP(cross=0.4),
+    CSP(evict_text=True),
+    Random(seed=3),
+    Uniform(),
+]
+MODEL = Case(layers=2, head_dim=16, value_dim=8, window=WHOLE)
 
 
 def inputs(case: Case) -> Inputs:

@@ -55,7 +55,7 @@ def pyramid_budgets(row, evict_text, window_size, beta) -> list[int]:
     window = len([i for i in row.last(window_size) if i in row.evictable(evict_text)])
     capacity = math.floor(average(row, evict_text) + 0.5)
     size, prefix = capacity - window, n - window
-    if size <= 0 or n < 2 * size:
+    if size <= 0 or n < 2 * size or row.layers == 1:
         budgets = [capacity] * row.layers
     else:
         smallest = size // beta
@@ -63,7 +63,7 @@ def pyramid_budgets(row, evict_text, window_size, beta) -> list[int]:
         if largest >= prefix:
             largest = prefix
             smallest = 2 * size - largest
-        step = (largest - smallest) // (row.layers - 1) if row.layers > 1 else 0
+        step = (largest - smallest) // (row.layers - 1)
         budgets = [largest - layer * step + window for layer in range(row.layers)]
     return [min(max(b, 1), most) for b, most in zip(budgets, limits(row, evict_text), strict=True)]
 
@@ -192,7 +192,7 @@ def vl_cache(row, *, threshold=0.01, recent=0.1, heads="per_kv_head", evict_text
 
     budgets, clear = limits(row, evict_text), True
     for layer, most in enumerate(budgets):
-        if judges and n:
+        if judges and average(row, evict_text) < n:
             budgets[layer] = min(max(math.floor(budget(layer, 0) + 0.5), 1), most)
             if row.layers > 1:  # one alone has all, whatever was counted
                 fewest = math.floor(budget(layer, -1) + 0.5 - TOKEN_GAP)
