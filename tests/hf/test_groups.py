@@ -8,6 +8,7 @@ from aircache_ext import reference
 from aircache_ext.hf import CompressedCache, evict
 from aircache_ext.hf.layer import CompressedLayer
 from aircache_ext.hf.turn import Turn
+from aircache_ext.methods import AirCache, Amount
 
 BATCH, SEQ, WINDOW, DIM = 2, 40, 6, 16
 
@@ -53,15 +54,7 @@ def test_layers_with_different_heads_share_one_budget():
     )
     assert budgets.sum(0).tolist() == [28, 28]  # a quarter of 4 x 28
 
-    evict.evict(
-        layers,
-        Turn(0, visual, valid),
-        retention=0.25,
-        budget=None,
-        alpha=0.9,
-        heads="shared",
-        budget_mode="strength+skewness",
-    )
+    evict.evict(layers, Turn(0, visual, valid), AirCache(), Amount(retention=0.25))
     for layer, score, budget in zip(layers, scores, budgets, strict=True):
         for row in range(BATCH):
             best = score[0, row, 0].topk(int(budget[row])).indices

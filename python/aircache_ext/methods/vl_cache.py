@@ -65,13 +65,13 @@ class VLCache(Method):
         density = counts.double() / prompt.queries[0].shape[1]
         return Seen((scores,), statistics=(density,), judged=prompt.judged(judges))
 
-    def share(self, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
+    def share(self, layers: int, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
         (density,) = seen.statistics  # [L, B], all by the same unknown factor too large
         evictable = self.evictable(tokens)
         n = (evictable & tokens.readable).sum(1)  # [B]
         part = density / density.sum(0)
-        budget = (part * len(density) * amount.average(n)).maximum(0.01 * n).minimum(n)
-        most = amount.most(len(density), evictable, tokens.valid)
+        budget = (part * layers * amount.average(n)).maximum(0.01 * n).minimum(n)
+        most = amount.most(layers, evictable, tokens.valid)
         return (budget + 0.5).floor().clamp(min=1).minimum(most).int()
 
     def rank(self, scores: tuple[Tensor, ...], budgets: Tensor, tokens: Tokens) -> Tensor:
