@@ -18,9 +18,10 @@ def instruction_positions(visual, valid, window):
     return [i for i in range(first, len(visual)) if valid[i] and not visual[i] and i > after]
 
 
-def softmax(logits):
+def softmax(logits, n=0.0):
     exponentials = [math.exp(x - max(logits)) for x in logits]
-    return [e / math.fsum(exponentials) for e in exponentials]
+    total = math.fsum(exponentials) + n * math.exp(-max(logits))
+    return [e / total for e in exponentials]
 
 
 def dot(a, b):
@@ -49,7 +50,7 @@ def elite_window(a, visual, valid, alpha):
     return [j for j in t if a[j] >= alpha * max(a[i] for i in t)]
 
 
-def window_scores(query, key, elite, visual, valid, scale, softmax_over="restricted"):
+def window_scores(query, key, elite, visual, valid, scale, softmax_over="restricted", n=0.0):
     """Eq. 7 and 8 for every query head: ``[Hq, S]``. ``elite``: positions in the window."""
     query_heads, window, _ = query.shape
     seq = key.shape[1]
@@ -62,7 +63,7 @@ def window_scores(query, key, elite, visual, valid, scale, softmax_over="restric
                 read = [j for j in range(seq - window + e + 1) if valid[j]]
             else:
                 read = v + [seq - window + other for other in elite if other <= e]
-            attention = softmax([dot(query[h, e], key[h // group, j]) * scale for j in read])
+            attention = softmax([dot(query[h, e], key[h // group, j]) * scale for j in read], n)
             for i, p in zip(read, attention, strict=True):
                 if i in v:
                     scores[h, i] += p / len(elite)

@@ -33,7 +33,16 @@ def instruction_attention(query, key, *, visual, valid, scale=None) -> Tensor:
 
 
 def window_scores(
-    query, key, elite, *, visual, valid, scale=None, heads="shared", softmax="restricted"
+    query,
+    key,
+    elite,
+    *,
+    visual,
+    valid,
+    scale=None,
+    heads="shared",
+    softmax="restricted",
+    softmax_n=0.0,
 ) -> Tensor:
     """One layer; ``[B, H, S]``."""
     batch, kv_heads, seq, dim = key.shape
@@ -54,7 +63,12 @@ def window_scores(
         k = key[b][:, positions].float().repeat_interleave(group, 0)
         logits = query[b][:, elites].float() @ k.transpose(1, 2)
         logits = logits * (dim**-0.5 if scale is None else scale)
-        attention = logits.masked_fill(~seen, -torch.inf).softmax(-1).mean(1)  # [Hq, keys]
+        logits = logits.masked_fill(~seen, -torch.inf)
+        if softmax_n > 0:
+            attention = logits.exp() / (softmax_n + logits.exp().sum(-1, keepdim=True))
+        else:
+            attention = logits.softmax(-1)
+        attention = attention.mean(1)  # [Hq, keys]
         scores[b][:, :, positions] = attention.unflatten(0, (kv_heads, group))
         scores[b][:, :, ~images] = 0
     return scores.mean((1, 2), keepdim=True)[:, 0] if heads == "shared" else scores.mean(2)

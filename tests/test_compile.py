@@ -95,6 +95,7 @@ CAPACITY = {"retention": 0.3, "capacity": 50}
         (compress_, {}),
         (compress_, {"budget": 6, "heads": "per_kv_head"}),
         (full_scores, {"heads": "per_kv_head"}),
+        (full_scores, {"softmax_n": 1.0}),
     ],
 )
 def test_traced(function, options, dynamic, backend):

@@ -96,7 +96,9 @@ class Fuzz:
 
     def scoring_options(self) -> dict:
         r = self.random
-        return {"heads": r.choice(_checks.HEADS), "softmax": r.choice(_checks.SOFTMAXES)}
+        heads, softmax = r.choice(_checks.HEADS), r.choice(_checks.SOFTMAXES)
+        n = r.choice([0.0, 1.0, 1e30]) if softmax == "full" else 0.0
+        return {"heads": heads, "softmax": softmax, "softmax_n": n}
 
     def capacity(self):
         r = self.random

@@ -32,11 +32,11 @@ def samples(case: Case, device):
     yield OPS.elite_window, (attention, *masks, 0.9)
     elite = OPS.elite_window(attention, *masks, 0.9)
     slots = [40] * case.layers
-    for per_kv_head, full_softmax, asked, amount in (
-        (False, False, window, (0.3, None, None)),
-        (True, True, None, (None, budget, slots)),
+    for per_kv_head, softmax, asked, amount in (
+        (False, (), window, (0.3, None, None)),
+        (True, (True, 1.0), None, (None, budget, slots)),
     ):
-        scores_of = (x.queries, x.keys, elite, *masks, scale, per_kv_head, full_softmax)
+        scores_of = (x.queries, x.keys, elite, *masks, scale, per_kv_head, *softmax)
         yield OPS.window_scores, scores_of
         scores = OPS.window_scores(*scores_of)
         yield OPS.moments, (scores, *masks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,21 @@ def test_every_op_has_a_page():
     assert len(ops) == schema.count("m.def(")
     for op in ops:
         assert (ROOT / "docs" / "kernels" / f"{op.rstrip('_')}.md").exists(), op
+
+
+def test_every_method_is_in_the_table():
+    table = (ROOT / "docs" / "methods.md").read_text()
+    found = re.findall(r"^\| \[(\w+)\]\(\S+/(\w+)\.py\)", table, re.MULTILINE)
+    classes = {
+        name: cls.__module__.split(".")[-1]
+        for name, cls in vars(aircache_ext.methods).items()
+        if isinstance(cls, type) and issubclass(cls, aircache_ext.methods.Method)
+    }
+    del classes["Method"]
+    assert dict(found) == classes
+
+
+def test_the_page_shows_the_example_as_it_is():
+    page = (ROOT / "docs" / "methods.md").read_text()
+    shown = re.search(r"^    @dataclass.*?\n(?=\n\S)", page, re.DOTALL | re.MULTILINE)
+    assert textwrap.dedent(shown.group()) in (ROOT / "examples" / "own_method.py").read_text()

@@ -68,18 +68,18 @@ def test_scores_and_statistics(case, alpha):
             )
 
 
+@pytest.mark.parametrize("n", [0.0, 2.5])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_scores_of_a_full_softmax(case):
+def test_scores_of_a_full_softmax(case, n):
     """Any valid rows of the window may judge: here every third."""
     x, scale = case.inputs(), 0.7
     window = x.queries[0].shape[2]
     elite = (x.valid[:, -window:] & (torch.arange(window) % 3 == 0)).expand(case.layers, -1, -1)
-    scores = reference.window_scores(
-        x.queries, x.keys, elite, scale=scale, heads="per_kv_head", softmax="full", **x.masks
-    )
+    options = {"scale": scale, "heads": "per_kv_head", "softmax": "full", "softmax_n": n}
+    scores = reference.window_scores(x.queries, x.keys, elite, **options, **x.masks)
     for layer, row, query, key, visual, valid in rows(x):
         positions = elite[layer, row].nonzero().flatten().tolist()
-        heads = paper_loops.window_scores(query, key, positions, visual, valid, scale, "full")
+        heads = paper_loops.window_scores(query, key, positions, visual, valid, scale, "full", n)
         np.testing.assert_allclose(
             scores[layer, row].numpy(),
             [heads[:3].mean(0), heads[3:].mean(0)],

@@ -1,5 +1,6 @@
 """instruction_attention, elite_window and window_scores against the fp64 reference."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -90,6 +91,43 @@ def test_judges_of_a_full_softmax(prompt, judges, backend, isa):
     """Windows inside the instruction, around the end of the image, and over the whole prompt."""
     for window in (1, 16, 37, 60):
         check_full_scores(Case(prompt=prompt, window=window), backend, judges)
+
+
+@pytest.mark.parametrize("n", [0.25, 1, 1e4])
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_n_softmax(prompt, n, backend, isa):
+    """Where the sink weighs little, and where it takes nearly everything."""
+    for heads, scale in zip(HEADS, (None, -0.2), strict=True):
+        options = {"softmax_n": n, "heads": heads, "scale": scale}
+        check_full_scores(Case(prompt=prompt, window=37), backend, "the whole window", **options)
+
+
+@pytest.mark.parametrize("level", [-1e30, -200.0, -88.5, 0.0, 88.5, 200.0, 1e30])
+def test_n_softmax_of_logits_far_from_the_sink(level, backend, isa):
+    """Equal logits: each weight is 1 / (n exp(-logit) + keys), and never NaN."""
+    key = torch.full((1, 1, 5, 1), level, device=backend.device)
+    query = torch.ones(1, 1, 1, 1, device=backend.device)
+    everyone = torch.ones(1, 5, dtype=torch.bool, device=backend.device)
+    options = {"softmax": "full", "scale": 1.0, "visual": everyone}
+    ours = ops.window_scores([query], [key], everyone[None, :, :1], softmax_n=3.0, **options)
+    sink = 3 * math.exp(-level) if level > -700 else math.inf
+    assert ours.flatten().tolist() == pytest.approx([1 / (sink + 5)] * 5, rel=1e-6, abs=1e-37)
+
+
+@pytest.mark.parametrize("n", [0.0, 1.0])
+def test_who_sees_nothing_gives_nothing(n, backend, isa):
+    """Padding before every key, and keys that are all at -inf."""
+    visual = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 1]], device=backend.device).bool()
+    valid = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]], device=backend.device).bool()
+    query = torch.ones(2, 1, 4, 1, device=backend.device)
+    key = torch.ones(2, 1, 4, 1, device=backend.device)
+    key[1] = -math.inf
+    judges = torch.tensor([[[1, 0, 0, 0], [0, 0, 0, 1]]], device=backend.device).bool()
+    options = {"visual": visual, "valid": valid, "softmax": "full", "softmax_n": n}
+    assert not ops.window_scores([query], [key], judges, **options).any()
+    x = {name: tensor.cpu() for name, tensor in (("visual", visual), ("valid", valid))}
+    options |= x
+    assert not reference.window_scores([query.cpu()], [key.cpu()], judges.cpu(), **options).any()
 
 
 @pytest.mark.parametrize("head_dim", [33, 256])

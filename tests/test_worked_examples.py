@@ -88,6 +88,15 @@ def test_scores_of_a_full_softmax(method):
     )
 
 
+def test_scores_of_an_n_softmax(method):
+    """As with one more key of weight n, whose share is lost."""
+    visual, _ = tokens("visual 2, text 1")
+    keys = heads_of(logs(1, 2, 3))
+    query, last = heads_of([1.0]), torch.tensor([[[True]]])
+    options = {"visual": visual, "scale": 1.0, "softmax": "full", "softmax_n": 2.0}
+    close(method.window_scores(query, keys, last, **options), [[[[1 / 8, 2 / 8, 0]]]])
+
+
 def test_scores_per_kv_head(method):
     visual, _ = tokens("visual 2, text 1")
     keys = heads_of(logs(1, 2, 1), logs(5, 3, 2))

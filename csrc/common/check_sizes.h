@@ -1,6 +1,7 @@
-// The size checks that several ops share.
+// The checks of sizes and numbers that are made in more than one place.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "aircache/error.h"
@@ -27,6 +28,16 @@ void check_attention_sizes(const Params& p) {
         " but must be a positive multiple of kv_heads, ", p.kv_heads);
   check_at_least(p.head_dim, 1, "head_dim");
   check_window(p.window, p.seq);
+}
+
+/// window_scores.
+template <class Params>
+void check_scoring(const Params& p) {
+  check_attention_sizes(p);
+  check(p.softmax_n >= 0 && std::isfinite(p.softmax_n), "softmax_n is ", p.softmax_n,
+        " but must be at least 0 and finite");
+  check(p.softmax_n == 0 || p.full_softmax, "softmax_n is ", p.softmax_n,
+        " but must be 0 unless the softmax is full");
 }
 
 /// layer_budgets, whose window may be 0.

@@ -116,30 +116,38 @@ void all_logits(const AttentionSums& a, const float* query, int64_t rows, int64_
   }
 }
 
-// Turns the first n logits of a row into exponentials and returns 1 / their sum. The row is padded
-// with -inf to whole vectors, which become zeros.
-float exponentials(float* row, int64_t n, int64_t padded) {
-  for (int64_t i = n; i < padded; ++i) {
-    row[i] = -__builtin_inff();
-  }
+// What a row's logits are taken off before they become exponentials: the largest, or the sink's 0.
+// A NaN may or may not show here; it will in the sum.
+float softmax_base(const float* row, int64_t padded, float softmax_n) {
   Vec largest = load(row);
   for (int64_t i = kLanes; i < padded; i += kLanes) {
     largest = max(load(row + i), largest);
   }
-  const Vec maximum = splat(max(largest));
+  const float maximum = max(largest);
+  const bool sink_or_nothing = maximum < 0 && (softmax_n > 0 || maximum == -__builtin_inff());
+  return sink_or_nothing ? 0 : maximum;
+}
+
+// Turns the first n logits of a row into exponentials and returns 1 / their sum. The row is padded
+// with -inf to whole vectors, which become zeros.
+float exponentials(float* row, int64_t n, int64_t padded, float softmax_n) {
+  for (int64_t i = n; i < padded; ++i) {
+    row[i] = -__builtin_inff();
+  }
+  const Vec base = splat(softmax_base(row, padded, softmax_n));
   constexpr int64_t kChunk = 1024;
-  double total = 0;
+  double total = softmax_n > 0 ? softmax_n * exp_nonpositive(-base)[0] : 0;
   for (int64_t begin = 0; begin < padded; begin += kChunk) {
     const int64_t end = begin + kChunk < padded ? begin + kChunk : padded;
     Vec partial = {};
     for (int64_t i = begin; i < end; i += kLanes) {
-      const Vec e = exp_nonpositive(load(row + i) - maximum);
+      const Vec e = exp_nonpositive(load(row + i) - base);
       store(row + i, e);
       partial += e;
     }
     total += static_cast<double>(sum(partial));
   }
-  return static_cast<float>(1.0 / total);
+  return total == 0 ? 0 : static_cast<float>(1.0 / total);
 }
 
 template <class T>
@@ -161,7 +169,8 @@ void run(const AttentionSums& a) {
 
     float weight[kRowBlock];
     for (int64_t r = 0; r < rows; ++r) {
-      weight[r] = exponentials(logits + r * logits_stride, a.visible[first + r], logits_stride);
+      weight[r] = exponentials(logits + r * logits_stride, a.visible[first + r], logits_stride,
+                               a.softmax_n);
     }
     for (int64_t i = 0; i < a.summed; i += kLanes) {
       Vec total = load(a.sums + i);

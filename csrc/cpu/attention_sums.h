@@ -2,7 +2,8 @@
 //
 //   sums[i] += sum over rows r of softmax_{j < visible[r]}( query[r] . key[j] * scale )[i]
 //
-// for i < summed. This is the only code that is compiled once per instruction set; everything
+// for i < summed, where the softmax may have a sink: exp(x) / (softmax_n + sum exp(x)). A row whose
+// softmax is NaN makes all sums NaN; one of no key, or of logits that are all -inf, adds 0. This is the only code that is compiled once per instruction set; everything
 // around it (which tokens, which heads, which thread) is plain C++ and lives with the ops.
 #pragma once
 
@@ -22,6 +23,7 @@ struct AttentionSums {
   DType dtype = DType::kFloat32;
   int64_t dim = 0;
   float scale = 0;
+  float softmax_n = 0;
   int64_t summed = 0;        // only the first `summed` keys are of interest
   float* sums = nullptr;     // [round_up(summed, kLaneStep)], added to
   float* scratch = nullptr;  // [attention_sums_scratch(keys, dim)]

@@ -125,6 +125,7 @@ void score_head(const WindowScoresParams& p, int64_t layer, int64_t batch, int64
                   .dtype = p.dtype,
                   .dim = p.head_dim,
                   .scale = p.scale,
+                  .softmax_n = p.softmax_n,
                   .summed = list.summed,
                   .sums = sums,
                   .scratch = scratch.rows});
@@ -163,12 +164,12 @@ void reduce_heads(const WindowScoresParams& p, int64_t layer, int64_t batch, con
 }  // namespace
 
 int64_t window_scores_workspace_bytes(const WindowScoresParams& p, const Parallel& parallel) {
-  check_attention_sizes(p);
+  check_scoring(p);
   return Plan(p, parallel).bytes;
 }
 
 void window_scores(const WindowScoresParams& p, const Parallel& parallel) {
-  check_attention_sizes(p);
+  check_scoring(p);
   const Plan plan(p, parallel);
   const int64_t score_heads = p.per_kv_head ? p.kv_heads : 1;
   const int64_t heads_per_score = p.kv_heads / score_heads;

@@ -157,13 +157,14 @@ Tensor elite_window(const Tensor& attention, const Tensor& visual,
 template <class Backend>
 Tensor window_scores(const Tensors& query, const Tensors& key, const Tensor& elite,
                      const Tensor& visual, const std::optional<Tensor>& valid, double scale,
-                     bool per_kv_head, bool full_softmax) {
+                     bool per_kv_head, bool full_softmax, double softmax_n) {
   Attention<WindowScoresParams> op(query, key, visual, valid, scale);
   op.expect.contiguous(elite, "elite", {ScalarType::Bool}, {&op.layers, &op.batch, &op.window});
   const Backend backend(key[0]);
   op.params.elite = elite.const_data_ptr<bool>();
   op.params.per_kv_head = per_kv_head;
   op.params.full_softmax = full_softmax;
+  op.params.softmax_n = static_cast<float>(softmax_n);
   const Tensor workspace = allocate_workspace(key[0], backend.workspace_bytes(op.params));
   Tensor scores =
       allocate(key[0], {op.layers, op.batch, per_kv_head ? int64_t{op.kv_heads} : 1, op.seq},

@@ -27,11 +27,12 @@ AIRCACHE_LIBRARY(AIRCACHE_NAMESPACE, m) {
   m.def("elite_window(Tensor attention, Tensor visual, Tensor? valid, float alpha) -> Tensor");
 
   // The score of every visual token (Eq. 7-8): the mean attention of the elite tokens, whose softmax
-  // is restricted to the visual keys and the elite ones so far, or full: over all valid keys so far.
+  // is restricted to the visual keys and the elite ones so far, or full: over all valid keys so far,
+  // and then perhaps CSP's exp(o) / (softmax_n + sum exp(o)).
   //   elite [L, B, W] bool -> scores [L, B, H, S] fp32, 0 where a position is not visual.
   m.def(
       "window_scores(Tensor[] query, Tensor[] key, Tensor elite, Tensor visual, Tensor? valid, "
-      "float scale, bool per_kv_head, bool full_softmax=False) -> Tensor");
+      "float scale, bool per_kv_head, bool full_softmax=False, float softmax_n=0.0) -> Tensor");
 
   // Strength (Eq. 9) and skewness (Eq. 10) of every layer's head-shared scores.
   //   scores [L, B, H, S] fp32 -> strength [L, B] fp64, skewness [L, B] fp64.

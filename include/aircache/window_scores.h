@@ -11,8 +11,11 @@
 //
 // With full_softmax it is the softmax of the model's own causal attention instead, which SnapKV,
 // TOVA, VL-Cache and others score with: over all valid keys up to e. Then V may have a part after e,
-// which e does not see and gives 0, and any valid token may be elite, a visual one too. A softmax
-// that is NaN is NaN for all of V (ours).
+// which e does not see and gives 0, and any valid token may be elite, a visual one too. It may have
+// CSP's sink, the n-softmax exp(o) / (softmax_n + sum exp(o)).
+//
+// Ours: a softmax that is NaN is NaN for all of V, and one of no key, or of logits that are all -inf,
+// is 0.
 #pragma once
 
 #include "aircache/parallel.h"
@@ -39,6 +42,7 @@ struct WindowScoresParams {
   float scale = 0;
   bool per_kv_head = false;
   bool full_softmax = false;
+  float softmax_n = 0;        // at least 0 and finite; 0 unless the softmax is full
   float* scores = nullptr;    // [layers, batch, per_kv_head ? kv_heads : 1, seq], contiguous
   void* workspace = nullptr;  // 64-byte aligned, of the size below
 };

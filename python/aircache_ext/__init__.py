@@ -4,8 +4,8 @@
 >>> kept = aircache_ext.compress(k, v, q_window, visual=visual, retention=0.1)
 
 ``compress`` works on one layer, ``compress_layers`` on a whole model with the paper's layer
-budgets, ``compress_`` in place. ``aircache_ext.ops`` has the steps, ``aircache_ext.reference``
-their definition in plain torch.
+budgets, ``compress_`` in place. ``aircache_ext.methods`` has other methods than AirCache,
+``aircache_ext.ops`` the steps of all, ``aircache_ext.reference`` their definition in plain torch.
 """
 
 from aircache_ext import _loader
@@ -13,7 +13,7 @@ from aircache_ext import _loader
 _C = _loader.load()  # registers torch.ops.aircache.*
 
 from aircache_ext import _fakes as _fakes  # noqa: E402
-from aircache_ext import ops, reference  # noqa: E402
+from aircache_ext import methods, ops, reference  # noqa: E402
 from aircache_ext._compress import (  # noqa: E402
     CompressedKV,
     compress,
@@ -31,6 +31,7 @@ __all__ = [
     "compress",
     "compress_",
     "compress_layers",
+    "methods",
     "ops",
     "reference",
 ]

@@ -4,6 +4,7 @@
 or a shape that cannot work.
 """
 
+import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -169,6 +170,14 @@ def check_heads(heads: Any) -> None:
 
 def check_softmax(softmax: Any) -> None:
     check_choice("softmax", softmax, SOFTMAXES)
+
+
+def check_softmax_n(softmax_n: Any, softmax: str) -> None:
+    _check_number("softmax_n", softmax_n)
+    if not 0 <= softmax_n < math.inf:
+        raise ValueError(f"softmax_n is {softmax_n} but must be at least 0 and finite")
+    if softmax_n > 0 and softmax != "full":
+        raise ValueError(f"softmax_n is {softmax_n} but must be 0 unless softmax is 'full'")
 
 
 def check_budget_mode(budget_mode: Any) -> None:

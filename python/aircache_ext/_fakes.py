@@ -19,9 +19,19 @@ def _(attention: Tensor, visual: Tensor, valid, alpha):
     return attention.new_empty(attention.shape, dtype=torch.bool)
 
 
-# An argument that has its default is left out of the call.
+# Arguments that have their defaults are left out of the call.
 @_register("window_scores")
-def _(query, key: list[Tensor], elite, visual, valid, scale, per_kv_head, full_softmax=False):
+def _(
+    query,
+    key: list[Tensor],
+    elite,
+    visual,
+    valid,
+    scale,
+    per_kv_head,
+    full_softmax=False,
+    softmax_n=0.0,
+):
     batch, kv_heads, seq, _ = key[0].shape
     shape = (len(key), batch, kv_heads if per_kv_head else 1, seq)
     return key[0].new_empty(shape, dtype=torch.float32)

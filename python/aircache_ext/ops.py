@@ -98,13 +98,15 @@ def window_scores(
     scale: float | None = None,
     heads: Heads = "shared",
     softmax: Softmax = "restricted",
+    softmax_n: float = 0.0,
 ) -> Tensor:
     """The score of every visual token: its mean attention from the elite tokens (Eq. 7-8).
 
     AirCache restricts each elite token's softmax to all visual keys and the elite keys up to
     itself. The full one is the model's own causal attention, over all valid keys up to itself:
     SnapKV, TOVA, VL-Cache and others score with it. Their elite tokens are rows of the window that
-    they fix beforehand, and ``visual`` is whatever they may evict.
+    they fix beforehand, and ``visual`` is whatever they may evict. CSP (arXiv 2412.04652, Eq. 7)
+    adds a sink to it, ``exp(o) / (n + sum exp(o))``, so that a row need not give all its attention.
 
     Args:
         queries: ``[B, Hq, W, D]`` per layer.
@@ -116,16 +118,26 @@ def window_scores(
         scale: softmax scale, default ``D ** -0.5``.
         heads: ``"shared"`` averages over all query heads, ``"per_kv_head"`` over each KV head's.
         softmax: ``"restricted"`` or ``"full"``.
+        softmax_n: CSP's n of a full softmax, at least 0; 0 is the softmax itself.
 
     Returns:
         ``[L, B, H, S]`` float32; 0 where a position is not a valid visual token.
     """
     _checks.check_heads(heads)
     _checks.check_softmax(softmax)
+    _checks.check_softmax_n(softmax_n, softmax)
     queries, keys = _checks.detached(queries), _checks.detached(keys)
     per_kv_head, full_softmax = heads == "per_kv_head", softmax == "full"
     return _ops.window_scores(
-        queries, keys, elite, visual, valid, _scale(scale, keys), per_kv_head, full_softmax
+        queries,
+        keys,
+        elite,
+        visual,
+        valid,
+        _scale(scale, keys),
+        per_kv_head,
+        full_softmax,
+        softmax_n,
     )
 
 

@@ -110,6 +110,7 @@ def window_scores(
     scale: float | None = None,
     heads: str = "shared",
     softmax: str = "restricted",
+    softmax_n: float = 0.0,
     dtype: torch.dtype = torch.float64,
 ) -> Tensor:  # [L, B, H, S]
     """What the elite window thinks of every visual token.
@@ -119,12 +120,16 @@ def window_scores(
     KV head (ours). 0 outside V, and everywhere in a row whose E is empty.
 
     Or, with ``softmax="full"``, over all valid keys up to e: V too may then have a part after e, of
-    which it sees nothing.
+    which it sees nothing. CSP's n-softmax (arXiv 2412.04652, Eq. 7) is
+    ``exp(o) / (softmax_n + sum exp(o))``: a softmax with one more logit, ``log(softmax_n)``.
+
+    A token that sees no key, or none but at -inf, gives 0 to all (ours).
     """
     window, dim = queries[0].shape[2:]
     scale = dim**-0.5 if scale is None else scale
     is_visual, is_text = visual_and_text(visual, valid)  # [B, S]
     outside = elite.new_zeros(elite.shape[1], visual.shape[1] - window)
+    sink = math.log(softmax_n) if softmax_n > 0 else -math.inf
     causal = elite.new_ones(window, visual.shape[1]).tril(visual.shape[1] - window)  # [W, S]
 
     def one_layer(query: Tensor, key: Tensor, elite: Tensor) -> Tensor:
@@ -135,7 +140,10 @@ def window_scores(
         else:
             elite_keys = torch.cat([outside, elite], 1)  # [B, S]
             readable = is_visual[:, None] | (elite_keys[:, None] & causal)
-        attention = logits.masked_fill(~readable[:, None, None], -math.inf).softmax(-1)
+        logits = logits.masked_fill(~readable[:, None, None], -math.inf)
+        logits = torch.nn.functional.pad(logits, (0, 1), value=sink)
+        blind = (logits == -math.inf).all(-1, keepdim=True)
+        attention = logits.softmax(-1)[..., :-1].masked_fill(blind, 0.0)
         attention = attention.masked_fill(~elite[:, None, None, :, None], 0.0)
         scores = attention.sum(3) / elite.sum(1).clamp(min=1)[:, None, None, None]  # [B,Hkv,G,S]
         scores = scores.mean((1, 2)).unsqueeze(1) if heads == "shared" else scores.mean(2)

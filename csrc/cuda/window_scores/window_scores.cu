@@ -55,6 +55,7 @@ WindowScoresArgs launch_args(const WindowScoresParams& p, const Plan& plan, int6
   args.head_dim = static_cast<uint32_t>(p.head_dim);
   args.tiles = static_cast<uint32_t>(plan.tiles);
   args.scale = p.scale;
+  args.softmax_n = p.softmax_n;
   args.full_softmax = p.full_softmax;
   args.tile = plan.tile;
   args.query_vectors = true;
@@ -69,12 +70,12 @@ WindowScoresArgs launch_args(const WindowScoresParams& p, const Plan& plan, int6
 }  // namespace
 
 int64_t window_scores_workspace_bytes(const WindowScoresParams& p) {
-  check_attention_sizes(p);
+  check_scoring(p);
   return Plan(p).bytes;
 }
 
 void window_scores(const WindowScoresParams& p, Stream stream) {
-  check_attention_sizes(p);
+  check_scoring(p);
   const Plan plan(p);
   for (int64_t first = 0; first < p.layers; first += plan.layers) {
     const int64_t layers = std::min(plan.layers, p.layers - first);

@@ -6,7 +6,7 @@
 // Schedule, for all layers at once:
 //   1. window_partials: a block holds one tile of keys in shared memory and takes the rows 16 at a
 //      time; it leaves every row's maximum and sum of exponentials over the tile.
-//   2. window_rows: one warp puts a row's tiles together.
+//   2. window_rows: one warp puts a row's tiles together, and the sink if there is one.
 //   3. window_scores: the same tiles again; exponentials become weights, which are summed over the
 //      rows and, where heads share their scores, over the heads. So one block owns each score.
 // Keys are copied while other blocks of the multiprocessor compute: a block has no pipeline of its
@@ -22,9 +22,9 @@
 
 namespace aircache::cuda {
 
-/// What turns a row's logits into weights: exp(logit - max) * factor.
+/// What turns a row's logits into weights: exp(logit - base) * factor.
 struct RowWeight {
-  float max;
+  float base;  // the largest logit, or 0 where that is less than the sink's or -inf
   float factor;
 };
 
@@ -47,6 +47,7 @@ struct WindowScoresArgs {
   uint32_t head_dim;
   uint32_t tiles;
   float scale;
+  float softmax_n;
   bool full_softmax;
   bool query_vectors;  // has_vector_rows
   bool key_vectors;
@@ -266,10 +267,14 @@ __global__ void __launch_bounds__(kWindowRowsThreads)
     const SoftmaxPart part = combine_softmax(lane, args.tiles, kWarp, [&](uint32_t tile) {
       return parts[static_cast<int64_t>(tile) * args.max_rows + row];
     });
+    const bool sink = args.softmax_n > 0;
     const float max = warp_reduce(part.max, [](float a, float b) { return fmaxf(a, b); });
-    const float sum = warp_sum(part.sum * expf(part.max - softmax_base(max)));
+    const float base = softmax_base(sink ? fmaxf(max, 0.0f) : max);
+    const float keys = warp_sum(part.sum * expf(part.max - base));
+    const float sum = sink ? keys + args.softmax_n * expf(-base) : keys;
     if (lane == 0) {
-      args.weights[static_cast<int64_t>(blockIdx.x) * args.max_rows + row] = {max, 1.0f / sum};
+      args.weights[static_cast<int64_t>(blockIdx.x) * args.max_rows + row] = {
+          base, sum == 0 ? 0 : 1.0f / sum};
     }
   }
 }
@@ -301,7 +306,7 @@ __global__ void __launch_bounds__(kWindowMaxWarps* kWarp)
 #pragma unroll
           for (uint32_t k = 0; k < 4; ++k) {
             totals[k / 2][k % 2] +=
-                expf(logits[k / 2][2 * half + k % 2] - weight.max) * weight.factor;
+                expf(logits[k / 2][2 * half + k % 2] - weight.base) * weight.factor;
           }
         }
         __syncthreads();

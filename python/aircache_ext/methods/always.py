@@ -6,7 +6,7 @@ from torch import Tensor
 
 def first(readable: Tensor, n: int | Tensor) -> Tensor:
     """The first ``n`` tokens of each row, ``[B, S]`` bool like ``readable``, which leaves padding
-    out; with ``n`` ``[L, B]`` for each layer, ``[L, B, S]``."""
+    out; ``n`` may be ``[B]``, or ``[L, B]`` for ``[L, B, S]``."""
     return readable & (readable.cumsum(-1) <= _each(n))
 
 

@@ -45,7 +45,7 @@ class CSP(Method):
     def __post_init__(self) -> None:
         _checks.check_share("recent", self.recent)
         _checks.check_share("cross", self.cross)
-        _checks.check_softmax_n(self.softmax_n)
+        _checks.check_softmax_n(self.softmax_n, "full")
         _checks.check_heads(self.heads)
 
     def window(self, instruction: int) -> None:
@@ -55,7 +55,7 @@ class CSP(Method):
         tokens = prompt.tokens
         n = (self.evictable(tokens) & tokens.readable).sum(1)
         recent = (prompt.amount.average(n) * self.recent).floor().long().clamp(min=1)  # [B]
-        judges = always.last(tokens.readable, recent[:, None])
+        judges = always.last(tokens.readable, recent)
         judges[:, : judges.shape[1] - prompt.window] = False
         of_text, of_image = judges & ~tokens.visual, judges & tokens.visual
         by_text, by_image = (
@@ -79,6 +79,6 @@ class CSP(Method):
         left = budgets - (recent & evictable).sum((2, 3))  # [L, B]
         places = (left - always.part(left, self.cross))[:, :, None, None]
         candidates = torch.where(evictable & ~recent, own, -1.0)
-        place = candidates.argsort(-1, descending=True, stable=True).argsort(-1)
+        place = candidates.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
         chosen = (place < places) & (candidates > 0)
         return always.keep(torch.where(chosen, 1.0, other / 2), recent.squeeze(2))

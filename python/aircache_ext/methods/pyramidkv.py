@@ -22,9 +22,9 @@ class PyramidKV(SnapKV):
     The budgets are those of the public code (Zefan-Cai/KVCache-Factory), whole-number divisions
     included, so that the total may be a few tokens off; if the average is so large that the first
     layer would run out of tokens, all keep equally many. kvpress counts the window as part of the
-    falling budget and makes all layers alike wherever the last one would keep less than a window,
-    which at its own defaults is every prompt that keeps fewer than 1,280 tokens. The paper evicts
-    text as well: ``evict_text=True``.
+    falling budget, and makes all layers alike wherever the last one would then keep less than a
+    window: at its own defaults, wherever fewer than 1,280 tokens and less than half of the prompt
+    stay. Text competes in paper and code: ``evict_text=True``.
 
     Args:
         beta: at least 1.

@@ -19,7 +19,10 @@ class Random(Method):
 
     def observe(self, prompt: Prompt) -> Seen:
         ordinal = prompt.tokens.readable.cumsum(1)  # [B, S]
-        layer = torch.tensor(prompt.layers or range(len(prompt.keys)), device=ordinal.device)
+        device = ordinal.device
+        layer = torch.arange(len(prompt.keys), device=device)
+        if prompt.layers:
+            layer = torch.tensor(prompt.layers, device=device)
         drawn = _mix(_mix((layer[:, None, None] << 32) + ordinal) ^ self.seed)
         return Seen(((drawn % (1 << 24)).float().unsqueeze(2),))
 

@@ -38,7 +38,6 @@ def top_p_budgets(mass: Tensor, counted: Tensor, most: Tensor, total: Tensor) ->
     prefix = prefix.masked_fill(tokens >= most[:, :, None], 2 * seq * _UNIT)
     order = prefix.transpose(0, 1).flatten(1).argsort(dim=1, stable=True)  # [B, L * S]
     more = torch.arange(layers * seq, device=mass.device) < (total - layers)[:, None]
-    layer = order // seq
-    budgets = more.new_zeros(batch, layers, dtype=torch.int64)
-    budgets.scatter_add_(1, layer, more.long())
-    return ((budgets.T + 1).minimum(most)).int()
+    budgets = torch.ones(batch, layers, dtype=torch.int64, device=mass.device)
+    budgets.scatter_add_(1, order // seq, more.long())
+    return budgets.T.minimum(most).int().contiguous()
