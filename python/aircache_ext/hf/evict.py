@@ -44,8 +44,6 @@ def _choose(
     for group in groups.values():
         members = [layers[i] for i in group]
         parts.append((group, seen_in(members, turn, method, amount, tuple(group))))
-        for layer in members:
-            layer.forget()
     home = layers[0].keys.device
     seen = _together(parts, home)
     budgets = method.budgets(len(layers), seen, turn.on(home), amount.on(home))
