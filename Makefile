@@ -8,6 +8,7 @@ SHELL := bash
 
 VENV := .venv
 LINT := .venv-lint
+KVPRESS := .venv-kvpress
 BIN := $(VENV)/bin
 # build, cmake, ctest and ninja are the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -47,6 +48,9 @@ $(VENV)/installed: requirements/dev.txt
 
 $(LINT)/installed: requirements/lint.txt
 	$(call venv,$(LINT),requirements/lint.txt)
+
+$(KVPRESS)/installed: requirements/kvpress.txt
+	$(call venv,$(KVPRESS),requirements/kvpress.txt)
 
 $(VENV)/built: $(VENV)/installed $(SOURCES)
 	$(call step,build,$(BIN)/pip install -q --no-build-isolation --no-deps -e .)
@@ -98,6 +102,13 @@ bench: $(VENV)/built ## Microbenchmarks in C++, then the whole against plain tor
 	cmake --build build/bench
 	$(call step,microbenchmarks,build/bench/bench/cpp/aircache_bench)
 	$(call step,against torch,$(BIN)/python bench/compare_torch.py)
+
+# Their torch may be another than the one of the build: the library's ABI is stable. The binding of
+# _C is Python's, which both environments share.
+.PHONY: bench-kvpress
+bench-kvpress: $(VENV)/built $(KVPRESS)/installed ## Against kvpress, in its own environment
+	$(call step,against kvpress,PYTHONPATH=python $(KVPRESS)/bin/python bench/compare_kvpress.py \
+	  --json bench/results/compare_kvpress.json)
 
 # With the environment's torch if `make build` made one, else with that of the system.
 .PHONY: gpu

@@ -103,6 +103,19 @@ def cuda_extra(call: Callable[[Inputs], object], inputs: Inputs) -> tuple[int, i
     return peak, torch.cuda.max_memory_reserved() - reserved - outputs
 
 
+def measure(call: Callable[[Inputs], object], inputs: Inputs) -> dict[str, int | None]:
+    for _ in range(WARM_UPS):
+        call(inputs)
+    cache = sum(t.nbytes for t in (*inputs.keys, *inputs.values))
+    if inputs.visual.is_cuda:
+        allocator, reserved = cuda_extra(call, inputs)
+        found = {"allocator_bytes": allocator, "reserved_bytes": reserved}
+    else:
+        found = {"resident_bytes": resident_extra(call, inputs)}
+        found["allocator_bytes"], found["scratch_bytes"] = allocator_extra(call, inputs)
+    return {"cache_bytes": cache, **found}
+
+
 def _status(field: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
@@ -130,17 +143,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     case = read_cases()[args.case]
     inputs = make_inputs(case, DTYPES[args.dtype], device=args.device)
-    call = variants.make(args.variant, case)
-    for _ in range(WARM_UPS):
-        call(inputs)
-    cache = sum(t.nbytes for t in (*inputs.keys, *inputs.values))
-    if args.device.type == "cuda":
-        allocator, reserved = cuda_extra(call, inputs)
-        found = {"allocator_bytes": allocator, "reserved_bytes": reserved}
-    else:
-        found = {"resident_bytes": resident_extra(call, inputs)}
-        found["allocator_bytes"], found["scratch_bytes"] = allocator_extra(call, inputs)
-    print(json.dumps({"cache_bytes": cache, **found}))
+    print(json.dumps(measure(variants.make(args.variant, case), inputs)))
 
 
 if __name__ == "__main__":

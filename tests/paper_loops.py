@@ -70,6 +70,21 @@ def window_scores(query, key, elite, visual, valid, scale, softmax_over="restric
     return scores
 
 
+def significant(query, key, judges, visual, valid, scale, threshold):
+    """VL-Cache: entries of V that are at least ``threshold`` times the largest of their row."""
+    query_heads, window, _ = query.shape
+    group = query_heads // key.shape[0]
+    v = set(visual_positions(visual, valid))
+    count = 0
+    for h in range(query_heads):
+        for e in judges:
+            read = [j for j in range(key.shape[1] - window + e + 1) if valid[j]]
+            attention = softmax([dot(query[h, e], key[h // group, j]) * scale for j in read])
+            kept = [p >= threshold * max(attention) for p in attention]
+            count += sum(k for j, k in zip(read, kept, strict=True) if j in v)
+    return count
+
+
 def skewness(scores):
     """Eq. 10 over a list of numbers."""
     n = len(scores)

@@ -55,6 +55,15 @@ def full_scores(options):
     return function
 
 
+def counts(options):
+    def function(x):
+        judges = x[4][:, -x[2][0].shape[2] :].expand(len(x[0]), -1, -1).contiguous()
+        masks = {"visual": x[3], "valid": x[4]}
+        return [ops.window_scores_and_counts(x[2], x[0], judges, **masks, **options)]
+
+    return function
+
+
 def tensors(case: Case, device):
     x = case.inputs().to(device)
     return (*x.cache, x.visual, x.valid)
@@ -96,6 +105,7 @@ CAPACITY = {"retention": 0.3, "capacity": 50}
         (compress_, {"budget": 6, "heads": "per_kv_head"}),
         (full_scores, {"heads": "per_kv_head"}),
         (full_scores, {"softmax_n": 1.0}),
+        (counts, {"threshold": 0.01}),
     ],
 )
 def test_traced(function, options, dynamic, backend):

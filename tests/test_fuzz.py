@@ -13,7 +13,7 @@ import torch
 import aircache_ext
 from aircache_ext import _checks, ops
 from cases import BF16, FP16, FP32, Inputs, store
-from promises import check_compressed, check_kept, check_totals
+from promises import bits, check_compressed, check_kept, check_totals
 
 GARBAGE = (math.nan, math.inf, -math.inf, 3e38, -3e38, 1e-45, -0.0)
 
@@ -128,8 +128,22 @@ def check_call(seed: int) -> None:
     check_kept(x, 0, k, v, indices, counts)
 
     scores = ops.window_scores(x.queries, x.keys, fuzz.elite(), **x.masks, **fuzz.scoring_options())
+    check_window_counts(x, fuzz)
     outside = ~(x.visual & x.valid)[:, None].expand(scores.shape[1:])
     assert not scores[:, outside].any()
+
+
+def check_window_counts(x: Inputs, fuzz: Fuzz) -> None:
+    """The scores of a full softmax again, and no more weights than there are."""
+    judges, options = fuzz.elite(), {"heads": fuzz.random.choice(_checks.HEADS), **x.masks}
+    scores, counts = ops.window_scores_and_counts(
+        x.queries, x.keys, judges, threshold=fuzz.random.choice([1e-30, 0.01, 1.0]), **options
+    )
+    full = ops.window_scores(x.queries, x.keys, judges, softmax="full", **options)
+    assert torch.equal(bits(scores), bits(full))
+    seen = (x.visual & x.valid).cumsum(1)[:, -fuzz.window :]
+    most = (seen * judges).sum(2) * x.queries[0].shape[1]
+    assert ((counts >= 0) & (counts <= most)).all()
 
 
 def check_calls(seeds: range) -> None:

@@ -39,6 +39,7 @@ def samples(case: Case, device):
         scores_of = (x.queries, x.keys, elite, *masks, scale, per_kv_head, *softmax)
         yield OPS.window_scores, scores_of
         scores = OPS.window_scores(*scores_of)
+        yield OPS.window_scores_and_counts, (*scores_of[:7], 0.01)
         yield OPS.moments, (scores, *masks)
         statistics = OPS.moments(scores, *masks)
         budgets_of = (*statistics, *masks, asked, *amount, "strength+skewness")

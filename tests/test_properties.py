@@ -141,9 +141,12 @@ def test_bitwise_the_same_again_and_on_any_number_of_threads(case, backend, thre
             )
             for softmax in ("restricted", "full")
         )
+        counted = ops.window_scores_and_counts(
+            x.queries, x.keys, elite, heads=options["heads"], threshold=0.01, **x.masks
+        )
         statistics = ops.moments(scores, **x.masks)
         compressed = aircache_ext.compress_layers(*x.cache, **x.masks, **options)
-        return [[attention, elite, scores, full_scores, *statistics], *compressed]
+        return [[attention, elite, scores, full_scores, *counted, *statistics], *compressed]
 
     threads(1)
     first = run()

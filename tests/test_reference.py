@@ -88,6 +88,23 @@ def test_scores_of_a_full_softmax(case, n):
         )
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_significant_weights(case):
+    x, scale, threshold = case.inputs(), 0.7, 0.1
+    window = x.queries[0].shape[2]
+    judges = (x.valid[:, -window:] & (torch.arange(window) % 3 == 0)).expand(case.layers, -1, -1)
+    options = {"scale": scale, **x.masks}
+    scores, counts = reference.window_scores_and_counts(
+        x.queries, x.keys, judges, threshold=threshold, **options
+    )
+    full = reference.window_scores(x.queries, x.keys, judges, softmax="full", **options)
+    assert torch.equal(scores, full)
+    for layer, row, query, key, visual, valid in rows(x):
+        positions = judges[layer, row].nonzero().flatten().tolist()
+        args = (query, key, positions, visual, valid, scale, threshold)
+        assert counts[layer, row] == paper_loops.significant(*args)
+
+
 def test_skewness_is_scipys():
     random = np.random.default_rng(0)
     for n in (3, 4, 10, 1000):

@@ -130,6 +130,88 @@ def test_who_sees_nothing_gives_nothing(n, backend, isa):
     assert not reference.window_scores([query.cpu()], [key.cpu()], judges.cpu(), **options).any()
 
 
+def check_counts(case: Case, backend, judges: str, heads: str, threshold: float) -> None:
+    """All but the entries whose ratio is within rounding of the threshold are counted rightly."""
+    x = case.inputs()
+    y = x.to(backend.device)
+    rows = JUDGES[judges](x, x.valid[:, -x.queries[0].shape[2] :])
+    rows = rows.expand(len(x.keys), -1, -1).contiguous()
+    options = {"heads": heads, **y.masks}
+    scores, counts = ops.window_scores_and_counts(
+        y.queries, y.keys, rows.to(backend.device), threshold=threshold, **options
+    )
+    on_device = rows.to(backend.device)
+    full = ops.window_scores(y.queries, y.keys, on_device, softmax="full", **options)
+    assert torch.equal(scores, full)
+    assert counts.dtype == torch.int64
+
+    least, most = (
+        reference.window_scores_and_counts(
+            x.queries, x.keys, rows, threshold=bound, heads=heads, **x.masks
+        )[1]
+        for bound in (threshold * (1 + 1e-4), threshold * (1 - 1e-4))
+    )
+    assert ((least <= counts.cpu()) & (counts.cpu() <= most)).all(), (least, counts, most)
+    assert (most - least).sum() <= 0.01 * most.sum() + 1  # or the bounds say nothing
+
+
+@pytest.mark.parametrize("case", GRID, ids=lambda case: case.id)
+def test_significant_weights(case, backend, isa):
+    heads = HEADS[case.group % 2]
+    check_counts(case, backend, "some, not the same in every layer", heads, threshold=0.05)
+
+
+@pytest.mark.parametrize("threshold", [1e-6, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_significant_weights_of_every_judge(prompt, threshold, backend, isa):
+    for judges, heads in zip(JUDGES, HEADS * 3, strict=False):
+        check_counts(Case(prompt=prompt, window=37), backend, judges, heads, threshold)
+
+
+def significant(logits, threshold, backend, visual="1111") -> int:
+    """Of one row of attention that has these logits, with ``visual`` positions counted."""
+    key = torch.tensor(logits, device=backend.device).view(1, 1, -1, 1)
+    query = torch.ones(1, 1, 1, 1, device=backend.device)
+    evictable = torch.tensor([[c == "1" for c in visual]], device=backend.device)
+    judge = torch.ones(1, 1, 1, dtype=torch.bool, device=backend.device)
+    options = {"visual": evictable, "scale": 1.0, "threshold": threshold}
+    return int(ops.window_scores_and_counts([query], [key], judge, **options).counts)
+
+
+def test_significant_weights_by_hand(backend, isa):
+    """Weights of 1, 1/2, 1/4 and 1/8 of the largest."""
+    halves = [-math.log(2) * k for k in range(4)]
+    for shift in (0.0, 50.0, -300.0):
+        logits = [x + shift for x in halves]
+        for count, threshold in enumerate((0.75, 0.375, 0.1875, 0.1), start=1):
+            assert significant(logits, threshold, backend) == count
+    assert significant(halves, 0.375, backend, visual="0111") == 1  # of a largest that is text
+    assert significant(halves[::-1], 0.1, backend, visual="1010") == 2
+
+
+def test_the_largest_weight_is_always_significant(backend, isa):
+    """``>=``: a threshold of 1 counts the largest alone, a lower one what comes near."""
+    below = -2e-6
+    assert significant([3.0, 3.0, 2.0, 3.0], 1.0, backend) == 3
+    assert significant([0.0, below, 0.0, -9.0], 1.0, backend) == 2
+    assert significant([0.0, below, 0.0, -9.0], 1 - 4e-6, backend) == 3
+    nothing, infinity = -math.inf, math.inf
+    assert significant([nothing] * 4, 1e-9, backend) == 0
+    assert significant([nothing, 0.0, nothing, -1.0], 1e-9, backend) == 2
+    assert significant([NAN, 0.0, 1.0, -1.0], 0.01, backend) == 0
+    assert significant([infinity, 0.0, 1.0, -1.0], 0.01, backend) == 0
+
+
+def test_all_causal_weights_are_significant_where_all_are_equal(backend, isa):
+    """With everything evictable, the largest possible count."""
+    x = Case(prompt="padding everywhere", window=60).inputs().to(backend.device)
+    judges = x.valid[:, -60:].expand(2, -1, -1).contiguous()
+    options = {"visual": torch.ones_like(x.valid), "valid": x.valid, "scale": 0.0, "threshold": 1.0}
+    _, counts = ops.window_scores_and_counts(x.queries, x.keys, judges, **options)
+    causal = (x.valid.cumsum(1) * x.valid)[:, -60:].sum(1)
+    assert torch.equal(counts, (4 * causal).expand(2, -1))
+
+
 @pytest.mark.parametrize("head_dim", [33, 256])
 @pytest.mark.parametrize("prompt", ["image ends inside the window", "padding everywhere"])
 def test_one_row_in_fp32(prompt, head_dim, backend, isa):

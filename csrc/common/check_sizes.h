@@ -38,6 +38,11 @@ void check_scoring(const Params& p) {
         " but must be at least 0 and finite");
   check(p.softmax_n == 0 || p.full_softmax, "softmax_n is ", p.softmax_n,
         " but must be 0 unless the softmax is full");
+  if (p.counts != nullptr) {
+    check(p.full_softmax && p.softmax_n == 0, "significant weights are counted of a full softmax");
+    check(p.threshold > 0 && p.threshold <= 1, "threshold is ", p.threshold,
+          " but must be in (0, 1]");
+  }
 }
 
 /// layer_budgets, whose window may be 0.

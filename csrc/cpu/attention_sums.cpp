@@ -8,7 +8,7 @@
 //      AVX2. 16-bit keys are widened once for all rows, four keys at a time, in the first-level
 //      cache.
 //   2. per row: maximum, exponentials in place, their sum (in double across chunks).
-//   3. sums[i] += exponential / row sum, over the block's rows.
+//   3. sums[i] += exponential / row sum, over the block's rows; and hits, likewise.
 #include "cpu/attention_sums.h"
 
 #include <type_traits>
@@ -150,6 +150,22 @@ float exponentials(float* row, int64_t n, int64_t padded, float softmax_n) {
   return total == 0 ? 0 : static_cast<float>(1.0 / total);
 }
 
+// A weight is an exponential times its row's factor, and the largest exponential is 1.
+void count_hits(const AttentionSums& a, const float* exponentials, int64_t stride,
+                const float* factor, int64_t rows) {
+  for (int64_t r = 0; r < rows; ++r) {
+    if (!(factor[r] > 0)) {  // no key, or NaN
+      continue;
+    }
+    for (int64_t i = 0; i < a.summed; i += kLanes) {
+      IntVec hits;
+      std::memcpy(&hits, a.hits + i, sizeof(hits));
+      hits -= load(exponentials + r * stride + i) >= a.threshold;  // true is -1
+      std::memcpy(a.hits + i, &hits, sizeof(hits));
+    }
+  }
+}
+
 template <class T>
 void run(const AttentionSums& a) {
   const int64_t padded = round_up(a.dim, kLaneStep);
@@ -178,6 +194,9 @@ void run(const AttentionSums& a) {
         total += load(logits + r * logits_stride + i) * weight[r];
       }
       store(a.sums + i, total);
+    }
+    if (a.hits != nullptr) {
+      count_hits(a, logits, logits_stride, weight, rows);
     }
   }
 }

@@ -2,6 +2,8 @@
 //
 //   sums[i] += sum over rows r of softmax_{j < visible[r]}( query[r] . key[j] * scale )[i]
 //
+//   hits[i] += rows whose softmax gives key i at least threshold times what it gives at most
+//
 // for i < summed, where the softmax may have a sink: exp(x) / (softmax_n + sum exp(x)). A row whose
 // softmax is NaN makes all sums NaN; one of no key, or of logits that are all -inf, adds 0. This is the only code that is compiled once per instruction set; everything
 // around it (which tokens, which heads, which thread) is plain C++ and lives with the ops.
@@ -24,8 +26,10 @@ struct AttentionSums {
   int64_t dim = 0;
   float scale = 0;
   float softmax_n = 0;
-  int64_t summed = 0;        // only the first `summed` keys are of interest
-  float* sums = nullptr;     // [round_up(summed, kLaneStep)], added to
+  int64_t summed = 0;     // only the first `summed` keys are of interest
+  float* sums = nullptr;  // [round_up(summed, kLaneStep)], added to
+  float threshold = 0;
+  int32_t* hits = nullptr;   // like sums; or null
   float* scratch = nullptr;  // [attention_sums_scratch(keys, dim)]
 };
 

@@ -12,6 +12,7 @@
 #include "aircache/window_scores.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "common/check_sizes.h"
 #include "common/workspace.h"
@@ -32,6 +33,7 @@ struct Scratch {
   int64_t* visible;      // [window * group]
   const void** queries;  // [window * group]
   const void** keys;     // [seq + window]
+  int32_t* hits;         // [seq], padded; if there are counts
   float* rows;
 
   Scratch(const WindowScoresParams& p, Workspace& workspace)
@@ -40,6 +42,7 @@ struct Scratch {
         visible(workspace.take<int64_t>(p.window * (p.query_heads / p.kv_heads))),
         queries(workspace.take<const void*>(p.window * (p.query_heads / p.kv_heads))),
         keys(workspace.take<const void*>(p.seq + p.window)),
+        hits(p.counts == nullptr ? nullptr : workspace.take<int32_t>(round_up(p.seq, kLaneStep))),
         rows(workspace.take<float>(attention_sums_scratch(p.seq + p.window, p.head_dim))) {}
 };
 
@@ -115,6 +118,9 @@ void score_head(const WindowScoresParams& p, int64_t layer, int64_t batch, int64
   const KeyList list = p.full_softmax ? list_full(p, batch, n_elite, scratch)
                                       : list_restricted(p, batch, n_elite, scratch);
   std::fill_n(sums, round_up(list.summed, kLaneStep), 0.0f);
+  if (p.counts != nullptr) {
+    std::fill_n(scratch.hits, round_up(list.summed, kLaneStep), 0);
+  }
   group_rows(p.query[layer], batch, head, group, element, scratch.tokens, n_elite, scratch.queries);
   head_rows(p.key[layer], batch, head, element, scratch.positions, list.keys, scratch.keys);
   attention_sums({.query = scratch.queries,
@@ -128,13 +134,20 @@ void score_head(const WindowScoresParams& p, int64_t layer, int64_t batch, int64
                   .softmax_n = p.softmax_n,
                   .summed = list.summed,
                   .sums = sums,
+                  .threshold = p.threshold,
+                  .hits = scratch.hits,
                   .scratch = scratch.rows});
   if (p.full_softmax) {  // what is listed between the visual tokens goes
     int64_t n_visual = 0;
+    int64_t hits = 0;
     for (int64_t i = 0; i < list.summed; ++i) {
       if (p.masks.is_visual(batch, scratch.positions[i])) {
         sums[n_visual++] = sums[i];
+        hits += p.counts == nullptr ? 0 : scratch.hits[i];
       }
+    }
+    if (p.counts != nullptr) {
+      std::atomic_ref(p.counts[layer * p.batch + batch]).fetch_add(hits);
     }
   }
 }

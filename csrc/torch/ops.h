@@ -154,25 +154,47 @@ Tensor elite_window(const Tensor& attention, const Tensor& visual,
   return elite;
 }
 
+// The part that both ops of window_scores have in common: runs what `op` says and returns the scores.
+// `rows` is who judges, under the name that the op has for it.
 template <class Backend>
-Tensor window_scores(const Tensors& query, const Tensors& key, const Tensor& elite,
-                     const Tensor& visual, const std::optional<Tensor>& valid, double scale,
-                     bool per_kv_head, bool full_softmax, double softmax_n) {
-  Attention<WindowScoresParams> op(query, key, visual, valid, scale);
-  op.expect.contiguous(elite, "elite", {ScalarType::Bool}, {&op.layers, &op.batch, &op.window});
-  const Backend backend(key[0]);
-  op.params.elite = elite.const_data_ptr<bool>();
+Tensor run_window_scores(Attention<WindowScoresParams>& op, const Tensor& like, const Tensor& rows,
+                         const char* rows_name, bool per_kv_head) {
+  op.expect.contiguous(rows, rows_name, {ScalarType::Bool}, {&op.layers, &op.batch, &op.window});
+  const Backend backend(like);
+  op.params.elite = rows.const_data_ptr<bool>();
   op.params.per_kv_head = per_kv_head;
-  op.params.full_softmax = full_softmax;
-  op.params.softmax_n = static_cast<float>(softmax_n);
-  const Tensor workspace = allocate_workspace(key[0], backend.workspace_bytes(op.params));
+  const Tensor workspace = allocate_workspace(like, backend.workspace_bytes(op.params));
   Tensor scores =
-      allocate(key[0], {op.layers, op.batch, per_kv_head ? int64_t{op.kv_heads} : 1, op.seq},
+      allocate(like, {op.layers, op.batch, per_kv_head ? int64_t{op.kv_heads} : 1, op.seq},
                ScalarType::Float);
   op.params.scores = scores.mutable_data_ptr<float>();
   op.params.workspace = workspace.mutable_data_ptr();
   backend.run(op.params);
   return scores;
+}
+
+template <class Backend>
+Tensor window_scores(const Tensors& query, const Tensors& key, const Tensor& elite,
+                     const Tensor& visual, const std::optional<Tensor>& valid, double scale,
+                     bool per_kv_head, bool full_softmax, double softmax_n) {
+  Attention<WindowScoresParams> op(query, key, visual, valid, scale);
+  op.params.full_softmax = full_softmax;
+  op.params.softmax_n = static_cast<float>(softmax_n);
+  return run_window_scores<Backend>(op, key[0], elite, "elite", per_kv_head);
+}
+
+template <class Backend>
+std::tuple<Tensor, Tensor> window_scores_and_counts(const Tensors& query, const Tensors& key,
+                                                    const Tensor& rows, const Tensor& visual,
+                                                    const std::optional<Tensor>& valid,
+                                                    double scale, bool per_kv_head,
+                                                    double threshold) {
+  Attention<WindowScoresParams> op(query, key, visual, valid, scale);
+  Tensor counts = torch::stable::new_zeros(key[0], {op.layers, op.batch}, ScalarType::Long);
+  op.params.full_softmax = true;
+  op.params.threshold = static_cast<float>(threshold);
+  op.params.counts = counts.mutable_data_ptr<int64_t>();
+  return {run_window_scores<Backend>(op, key[0], rows, "rows", per_kv_head), counts};
 }
 
 template <class Backend>
@@ -365,6 +387,7 @@ void implement(Library& library) {
   library.impl("instruction_attention", TORCH_BOX(&instruction_attention<Backend>));
   library.impl("elite_window", TORCH_BOX(&elite_window<Backend>));
   library.impl("window_scores", TORCH_BOX(&window_scores<Backend>));
+  library.impl("window_scores_and_counts", TORCH_BOX(&window_scores_and_counts<Backend>));
   library.impl("moments", TORCH_BOX(&moments<Backend>));
   library.impl("layer_budgets", TORCH_BOX(&layer_budgets<Backend>));
   library.impl("select", TORCH_BOX(&select<Backend>));

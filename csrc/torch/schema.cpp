@@ -34,6 +34,13 @@ AIRCACHE_LIBRARY(AIRCACHE_NAMESPACE, m) {
       "window_scores(Tensor[] query, Tensor[] key, Tensor elite, Tensor visual, Tensor? valid, "
       "float scale, bool per_kv_head, bool full_softmax=False, float softmax_n=0.0) -> Tensor");
 
+  // The same of a full softmax, and how many weights of visual tokens are at least `threshold` times
+  // the largest of their row, over all query heads and the rows that judge (VL-Cache).
+  //   rows [L, B, W] bool -> scores [L, B, H, S] fp32, counts [L, B] int64.
+  m.def(
+      "window_scores_and_counts(Tensor[] query, Tensor[] key, Tensor rows, Tensor visual, Tensor? "
+      "valid, float scale, bool per_kv_head, float threshold) -> (Tensor scores, Tensor counts)");
+
   // Strength (Eq. 9) and skewness (Eq. 10) of every layer's head-shared scores.
   //   scores [L, B, H, S] fp32 -> strength [L, B] fp64, skewness [L, B] fp64.
   m.def(

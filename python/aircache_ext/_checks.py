@@ -180,6 +180,12 @@ def check_softmax_n(softmax_n: Any, softmax: str) -> None:
         raise ValueError(f"softmax_n is {softmax_n} but must be 0 unless softmax is 'full'")
 
 
+def check_threshold(threshold: Any) -> None:
+    _check_number("threshold", threshold)
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold is {threshold} but must be in (0, 1]")
+
+
 def check_budget_mode(budget_mode: Any) -> None:
     check_choice("budget_mode", budget_mode, BUDGET_MODES)
 

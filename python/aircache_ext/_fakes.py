@@ -32,6 +32,15 @@ def _(
     full_softmax=False,
     softmax_n=0.0,
 ):
+    return _scores(key, per_kv_head)
+
+
+@_register("window_scores_and_counts")
+def _(query, key: list[Tensor], rows, visual, valid, scale, per_kv_head, threshold):
+    return _scores(key, per_kv_head), rows.new_empty(rows.shape[:2], dtype=torch.int64)
+
+
+def _scores(key: list[Tensor], per_kv_head: bool) -> Tensor:
     batch, kv_heads, seq, _ = key[0].shape
     shape = (len(key), batch, kv_heads if per_kv_head else 1, seq)
     return key[0].new_empty(shape, dtype=torch.float32)

@@ -34,6 +34,13 @@ BudgetMode = Literal["strength+skewness", "strength", "skewness", "uniform", "py
 _ops = torch.ops.aircache
 
 
+class ScoresAndCounts(NamedTuple):
+    """``[L, B, H, S]`` float32 and ``[L, B]`` int64."""
+
+    scores: Tensor
+    counts: Tensor
+
+
 class Moments(NamedTuple):
     """Both ``[L, B]`` float64."""
 
@@ -138,6 +145,49 @@ def window_scores(
         per_kv_head,
         full_softmax,
         softmax_n,
+    )
+
+
+def window_scores_and_counts(
+    queries: Sequence[Tensor],
+    keys: Sequence[Tensor],
+    rows: Tensor,
+    *,
+    visual: Tensor,
+    valid: Tensor | None = None,
+    scale: float | None = None,
+    heads: Heads = "shared",
+    threshold: float,
+) -> ScoresAndCounts:
+    """The scores of a full softmax and, in the same pass, how dense the attention is.
+
+    A weight of a visual token is significant if it is at least ``threshold`` times the largest of
+    its row, over all that the row's softmax is over: the complement of VL-Cache's ThresholdFilter
+    (arXiv 2410.23317), there 0.01. They are counted over all query heads, the rows that judge and
+    the visual tokens up to each. With all of ``visual`` True, these are all causal entries.
+
+    Args:
+        queries: ``[B, Hq, W, D]`` per layer.
+        keys: ``[B, Hkv, S, D]`` per layer.
+        rows: ``[L, B, W]`` bool: those that judge, any valid ones.
+        visual: ``[B, S]`` bool.
+        valid: ``[B, S]`` bool.
+        scale: softmax scale, default ``D ** -0.5``.
+        heads: ``"shared"`` averages over all query heads, ``"per_kv_head"`` over each KV head's.
+        threshold: in (0, 1]; 1 counts the maxima alone. Exponentials are compared, in float32.
+
+    Returns:
+        ``scores``, as :func:`window_scores` with ``softmax="full"``, and ``counts [L, B]`` int64.
+        A row with a NaN has no significant weight.
+    """
+    _checks.check_heads(heads)
+    _checks.check_threshold(threshold)
+    queries, keys = _checks.detached(queries), _checks.detached(keys)
+    per_kv_head = heads == "per_kv_head"
+    return ScoresAndCounts(
+        *_ops.window_scores_and_counts(
+            queries, keys, rows, visual, valid, _scale(scale, keys), per_kv_head, threshold
+        )
     )
 
 

@@ -125,31 +125,82 @@ def window_scores(
 
     A token that sees no key, or none but at -inf, gives 0 to all (ours).
     """
-    window, dim = queries[0].shape[2:]
-    scale = dim**-0.5 if scale is None else scale
-    is_visual, is_text = visual_and_text(visual, valid)  # [B, S]
-    outside = elite.new_zeros(elite.shape[1], visual.shape[1] - window)
-    sink = math.log(softmax_n) if softmax_n > 0 else -math.inf
-    causal = elite.new_ones(window, visual.shape[1]).tril(visual.shape[1] - window)  # [W, S]
+    is_visual, _ = visual_and_text(visual, valid)
+    options = {"scale": scale, "softmax": softmax, "softmax_n": softmax_n, "dtype": dtype}
 
     def one_layer(query: Tensor, key: Tensor, elite: Tensor) -> Tensor:
-        query = query.to(dtype).unflatten(1, (key.shape[1], -1))
-        logits = torch.einsum("bhgwd,bhsd->bhgws", query, key.to(dtype)) * scale
-        if softmax == "full":
-            readable = (is_visual | is_text)[:, None] & causal  # [B, W, S]
-        else:
-            elite_keys = torch.cat([outside, elite], 1)  # [B, S]
-            readable = is_visual[:, None] | (elite_keys[:, None] & causal)
-        logits = logits.masked_fill(~readable[:, None, None], -math.inf)
-        logits = torch.nn.functional.pad(logits, (0, 1), value=sink)
-        blind = (logits == -math.inf).all(-1, keepdim=True)
-        attention = logits.softmax(-1)[..., :-1].masked_fill(blind, 0.0)
-        attention = attention.masked_fill(~elite[:, None, None, :, None], 0.0)
+        attention = _window_attention(query, key, elite, visual, valid, **options)
         scores = attention.sum(3) / elite.sum(1).clamp(min=1)[:, None, None, None]  # [B,Hkv,G,S]
         scores = scores.mean((1, 2)).unsqueeze(1) if heads == "shared" else scores.mean(2)
         return scores.masked_fill(~is_visual[:, None], 0.0)
 
     return torch.stack([one_layer(*layer) for layer in zip(queries, keys, elite, strict=True)])
+
+
+def _window_attention(
+    query: Tensor,  # [B, Hq, W, D]
+    key: Tensor,  # [B, Hkv, S, D]
+    elite: Tensor,  # [B, W] bool
+    visual: Tensor,
+    valid: Tensor | None,
+    *,
+    scale: float | None,
+    softmax: str,
+    softmax_n: float,
+    dtype: torch.dtype,
+) -> Tensor:  # [B, Hkv, G, W, S]
+    """One layer's ``A_h[e, .]`` of :func:`window_scores`; 0 in rows that are not elite."""
+    window, dim = query.shape[2:]
+    seq = key.shape[2]
+    is_visual, is_text = visual_and_text(visual, valid)  # [B, S]
+    causal = elite.new_ones(window, seq).tril(seq - window)  # [W, S]
+    if softmax == "full":
+        readable = (is_visual | is_text)[:, None] & causal  # [B, W, S]
+    else:
+        elite_keys = torch.nn.functional.pad(elite, (seq - window, 0))  # [B, S]
+        readable = is_visual[:, None] | (elite_keys[:, None] & causal)
+    query = query.to(dtype).unflatten(1, (key.shape[1], -1))
+    logits = torch.einsum("bhgwd,bhsd->bhgws", query, key.to(dtype))
+    logits = logits * (dim**-0.5 if scale is None else scale)
+    logits = logits.masked_fill(~readable[:, None, None], -math.inf)
+    sink = math.log(softmax_n) if softmax_n > 0 else -math.inf
+    logits = torch.nn.functional.pad(logits, (0, 1), value=sink)
+    blind = (logits == -math.inf).all(-1, keepdim=True)
+    attention = logits.softmax(-1)[..., :-1].masked_fill(blind, 0.0)
+    return attention.masked_fill(~elite[:, None, None, :, None], 0.0)
+
+
+def window_scores_and_counts(
+    queries: Sequence[Tensor],  # L x [B, Hq, W, D]
+    keys: Sequence[Tensor],  # L x [B, Hkv, S, D]
+    rows: Tensor,  # [L, B, W] bool
+    *,
+    visual: Tensor,  # [B, S] bool
+    valid: Tensor | None = None,  # [B, S] bool
+    scale: float | None = None,
+    heads: str = "shared",
+    threshold: float,
+    dtype: torch.dtype = torch.float64,
+) -> tuple[Tensor, Tensor]:  # [L, B, H, S], [L, B] int64
+    """The scores of a full softmax, and how many weights of V are significant.
+
+    ``A_h[e, i] >= threshold * max_j A_h[e, j]`` with i in V and j anywhere (VL-Cache's
+    ThresholdFilter, arXiv 2410.23317), over the rows e that judge and all query heads h. Nothing is
+    where A is NaN or 0.
+    """
+    tokens = {"visual": visual, "valid": valid}
+    options = {"scale": scale, "softmax": "full", "softmax_n": 0.0, "dtype": dtype}
+    is_visual, _ = visual_and_text(visual, valid)
+
+    def one_layer(query: Tensor, key: Tensor, rows: Tensor) -> Tensor:
+        attention = _window_attention(query, key, rows, visual, valid, **options)
+        significant = attention >= threshold * attention.amax(-1, keepdim=True)
+        significant &= (attention > 0) & is_visual[:, None, None, None]
+        return significant.sum((1, 2, 3, 4))
+
+    scores = window_scores(queries, keys, rows, heads=heads, **options, **tokens)
+    counts = [one_layer(*layer) for layer in zip(queries, keys, rows, strict=True)]
+    return scores, torch.stack(counts)
 
 
 def moments(

@@ -88,6 +88,9 @@ inline int atomicAdd(int* address, int value) {
 inline unsigned atomicAdd(unsigned* address, unsigned value) {
   return simt_exchange(address, [value](unsigned old) { return old + value; });
 }
+inline unsigned long long atomicAdd(unsigned long long* address, unsigned long long value) {
+  return simt_exchange(address, [value](unsigned long long old) { return old + value; });
+}
 inline int atomicMax(int* address, int value) {
   return simt_exchange(address, [value](int old) { return max(old, value); });
 }

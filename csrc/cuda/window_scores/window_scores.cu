@@ -56,6 +56,10 @@ WindowScoresArgs launch_args(const WindowScoresParams& p, const Plan& plan, int6
   args.tiles = static_cast<uint32_t>(plan.tiles);
   args.scale = p.scale;
   args.softmax_n = p.softmax_n;
+  args.threshold = p.threshold;
+  args.counts = p.counts == nullptr
+                    ? nullptr
+                    : reinterpret_cast<unsigned long long*>(p.counts) + first * p.batch;
   args.full_softmax = p.full_softmax;
   args.tile = plan.tile;
   args.query_vectors = true;

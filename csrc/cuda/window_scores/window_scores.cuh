@@ -8,7 +8,8 @@
 //      time; it leaves every row's maximum and sum of exponentials over the tile.
 //   2. window_rows: one warp puts a row's tiles together, and the sink if there is one.
 //   3. window_scores: the same tiles again; exponentials become weights, which are summed over the
-//      rows and, where heads share their scores, over the heads. So one block owns each score.
+//      rows and, where heads share their scores, over the heads. So one block owns each score. What
+//      is significant is counted on the way, and added up by integer atomics, in whatever order.
 // Keys are copied while other blocks of the multiprocessor compute: a block has no pipeline of its
 // own. All sums are taken in a fixed order.
 #pragma once
@@ -48,6 +49,8 @@ struct WindowScoresArgs {
   uint32_t tiles;
   float scale;
   float softmax_n;
+  float threshold;
+  unsigned long long* counts;  // [layers, batch] or null
   bool full_softmax;
   bool query_vectors;  // has_vector_rows
   bool key_vectors;
@@ -289,6 +292,7 @@ __global__ void __launch_bounds__(kWindowMaxWarps* kWarp)
   const uint32_t heads = args.kv_heads / args.score_heads;
 
   float totals[2][2] = {};  // of the lane's keys, over its rows
+  uint32_t hits = 0;        // of its visual keys
   if (tile.any_key([&](uint32_t key) { return tile.is_visual(key); })) {
     for (uint32_t i = 0; i < heads && tile.rows() > 0; ++i) {
       const uint32_t head = line % args.score_heads * heads + i;
@@ -303,15 +307,26 @@ __global__ void __launch_bounds__(kWindowMaxWarps* kWarp)
           const uint32_t row = first + tile.lane_row(half);
           // Rows that fill the block have -inf throughout: exp(-inf - 0) * 0 is 0.
           const RowWeight weight = row < tile.rows() ? weights[row] : RowWeight{0.0f, 0.0f};
+          // The largest exponential is 1; a softmax that is NaN or of nothing has none.
+          const float threshold = weight.factor > 0 ? args.threshold : INFINITY;
 #pragma unroll
           for (uint32_t k = 0; k < 4; ++k) {
-            totals[k / 2][k % 2] +=
-                expf(logits[k / 2][2 * half + k % 2] - weight.base) * weight.factor;
+            const float e = expf(logits[k / 2][2 * half + k % 2] - weight.base);
+            totals[k / 2][k % 2] += e * weight.factor;
+            if (args.counts != nullptr && e >= threshold &&
+                tile.is_visual(tile.warp_key() + tile.lane_key(k / 2, k % 2))) {
+              ++hits;
+            }
           }
         }
         __syncthreads();
       }
     }
+  }
+
+  hits = warp_sum(hits);
+  if (hits > 0 && threadIdx.x % kWarp == 0) {
+    atomicAdd(args.counts + unit, static_cast<unsigned long long>(hits));
   }
 
   const float rows = static_cast<float>(heads * max(tile.rows(), 1u));

@@ -20,11 +20,11 @@ class PyramidKV(SnapKV):
     first what makes up for it, the others what lies between.
 
     The budgets are those of the public code (Zefan-Cai/KVCache-Factory), whole-number divisions
-    included, so that the total may be a few tokens off; if the average is so large that the first
-    layer would run out of tokens, all keep equally many. kvpress counts the window as part of the
-    falling budget, and makes all layers alike wherever the last one would then keep less than a
-    window: at its own defaults, wherever fewer than 1,280 tokens and less than half of the prompt
-    stay. Text competes in paper and code: ``evict_text=True``.
+    included, so that the total may be a few tokens off. All layers keep equally many if the average
+    is so large that the first one would run out of tokens, or if there is but one. kvpress counts
+    the window as part of the falling budget, and makes all layers alike wherever the last one would
+    then keep less than a window: at its own defaults, wherever fewer than 1,280 tokens and less
+    than half of the prompt stay. Text competes in paper and code: ``evict_text=True``.
 
     Args:
         beta: at least 1.
@@ -49,6 +49,7 @@ class PyramidKV(SnapKV):
         least = torch.where(full, 2 * average - most, least)
         step = (most - least) // max(layers - 1, 1)
         depth = torch.arange(layers, device=n.device)[:, None]
-        budgets = torch.where((average > 0) & (2 * average <= n), most - depth * step, average)
+        falls = (average > 0) & (2 * average <= n) & (layers > 1)
+        budgets = torch.where(falls, most - depth * step, average)
         limit = amount.most(layers, self.evictable(tokens), tokens.valid)
         return (budgets + window).clamp(min=1).minimum(limit).int()

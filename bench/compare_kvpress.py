@@ -1,0 +1,170 @@
+"""``aircache_ext.compress_layers`` against the presses of kvpress, in kvpress' environment.
+
+    make bench-kvpress
+    PYTHONPATH=python .venv-kvpress/bin/python bench/compare_kvpress.py --case batch --dtype bf16
+
+All variants take turns in one process, on inputs that no cache still holds, and leave caches of one
+size. A press does what its hook does after each layer; the model itself does not run. See README.md
+for what the columns mean.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import environment
+import kvpress_variants
+import peak_memory
+import timing
+from cases import DTYPES, Case, read_cases
+from kvpress_variants import AIRCACHE, ALIKE, METHODS, Cache, our_name, press_name
+from press_inputs import PressInputs, make_press_inputs, positions
+
+LEAST_IN_COMMON = 0.99  # in fp32: rounding may decide a borderline token
+
+
+def measure(
+    case: Case, dtype: str, seconds: float, fewest_samples: int, device: torch.device
+) -> dict[str, object]:
+    original = make_press_inputs(case, DTYPES[dtype], device)
+    calls = {name: kvpress_variants.make(name, case, device) for name in kvpress_variants.names()}
+    common = tokens_in_common(original, calls)
+    for method in ALIKE:
+        if dtype == "fp32" and common.get(method, 1.0) < LEAST_IN_COMMON:
+            raise SystemExit(f"{method}: only {common[method]:.1%} of the kept tokens are the same")
+
+    cache_bytes = environment.last_level_cache_bytes(device)
+    copies = timing.cold_copies(sum(key.nbytes for key in original.keys), cache_bytes)
+    inputs = [original] + [original.copy() for _ in range(copies - 1)]
+
+    def rotating(call: Callable[[PressInputs], Cache]) -> Callable[[int], Cache]:
+        return lambda turn: call(inputs[turn % copies])
+
+    timings = timing.interleave(
+        {name: rotating(call) for name, call in calls.items()},
+        seconds=seconds,
+        fewest_samples=fewest_samples,
+        synchronize=torch.cuda.synchronize if device.type == "cuda" else lambda: None,
+    )
+    rows = {
+        name: timings[name].to_json() | {"extra_memory": memory_of(case, dtype, name, device)}
+        for name in calls
+    }
+    for method in METHODS:
+        press = rows[press_name(method)]
+        press["slower_than_aircache"] = press["median_s"] / rows[AIRCACHE]["median_s"]
+        if our_name(method) in rows:
+            press["slower_than_ours"] = press["median_s"] / rows[our_name(method)]["median_s"]
+            press["in_common_with_ours"] = common[method]
+    return {
+        "case": case.name,
+        "dtype": dtype,
+        "copies": copies,
+        "kept_per_layer": kvpress_variants.kept(case),
+        "variants": rows,
+    }
+
+
+def tokens_in_common(
+    inputs: PressInputs, calls: dict[str, Callable[[PressInputs], Cache]]
+) -> dict[str, float]:
+    """Of each method that both have: the share of tokens kept by either that are kept by both."""
+    shares = {}
+    for method in METHODS:
+        if our_name(method) in calls:
+            ours = _tokens(calls[our_name(method)](inputs))
+            theirs = _tokens(calls[press_name(method)](inputs))
+            shares[method] = len(ours & theirs) / len(ours | theirs)
+    return shares
+
+
+def _tokens(cache: Cache) -> set[tuple[int, int, int, int]]:
+    """(layer, row, KV head, position) of all that is kept."""
+    return {
+        (layer, row, head, position)
+        for layer, (_, values) in enumerate(cache)
+        for row, heads in enumerate(positions(values).tolist())
+        for head, kept in enumerate(heads)
+        for position in kept
+    }
+
+
+def memory_of(case: Case, dtype: str, name: str, device: torch.device) -> dict[str, int]:
+    """In a process of its own, whose high-water mark nothing else has raised."""
+    command = [sys.executable, __file__, "--memory-of", name, "--case", case.name]
+    command += ["--dtype", dtype, "--threads", str(torch.get_num_threads())]
+    command += ["--device", device.type]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def print_table(result: dict[str, object]) -> None:
+    print(
+        f"\n{result['case']}, {result['dtype']}: {result['kept_per_layer']} tokens a layer kept\n"
+    )
+    print(
+        "| variant | median ms | MAD % | min ms | x AirCache | x same method | same tokens % "
+        "| extra memory MB (allocator / resident) | of the cache % |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for name, row in result["variants"].items():
+        memory = row["extra_memory"]
+        sizes = [memory["allocator_bytes"], memory.get("resident_bytes")]
+        share = max(size or 0 for size in sizes) / memory["cache_bytes"]
+        common = row.get("in_common_with_ours")
+        print(
+            f"| {name} | {row['median_s'] * 1e3:.2f} | {100 * row['mad_s'] / row['median_s']:.1f} "
+            f"| {row['min_s'] * 1e3:.2f} | {number(row.get('slower_than_aircache'))} "
+            f"| {number(row.get('slower_than_ours'))} | {number(common and 100 * common)} "
+            f"| {' / '.join(number(size and size / 1e6) for size in sizes)} | {100 * share:.2f} |",
+            flush=True,
+        )
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", action="append", help="rows of cases.csv (default: image)")
+    parser.add_argument("--dtype", action="append", choices=DTYPES, help="default: fp32, bf16")
+    parser.add_argument("--seconds", type=float, default=20, help="per case and dtype")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--toy", action="store_true", help="only see that it runs, in seconds")
+    parser.add_argument("--memory-of", metavar="VARIANT", help="print the extra memory of one")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+
+    torch.set_num_threads(args.threads)
+    names = args.case or ["toy" if args.toy else "image"]
+    dtypes = args.dtype or (["fp32"] if args.toy else ["fp32", "bf16"])
+    cases = [read_cases()[name] for name in names]
+    if args.memory_of:
+        inputs = make_press_inputs(cases[0], DTYPES[dtypes[0]], args.device)
+        call = kvpress_variants.make(args.memory_of, cases[0], args.device)
+        print(json.dumps(peak_memory.measure(call, inputs)))
+        return
+
+    seconds, fewest_samples = (0.0, 3) if args.toy else (args.seconds, 10)
+    versions = {name: version(name) for name in ("kvpress", "transformers")}
+    report = {"benchmark": "compare_kvpress", **environment.record(args.device), **versions}
+    results = []
+    for case in cases:
+        for dtype in dtypes:
+            results.append(measure(case, dtype, seconds, fewest_samples, args.device))
+            print_table(results[-1])
+    if args.json:
+        args.json.write_text(json.dumps(report | {"results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
