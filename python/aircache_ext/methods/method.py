@@ -139,7 +139,7 @@ class Method(ABC):
 
     def budgets(self, layers: int, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
         """``[L, B]`` int32: :meth:`share`, and everything in rows that nobody could judge."""
-        budgets = self.share(layers, seen, tokens, amount)
+        budgets = self.share(layers, seen._replace(scores=()), tokens, amount)
         if seen.judged is None:
             return budgets
         most = amount.most(layers, self.evictable(tokens), tokens.valid)
