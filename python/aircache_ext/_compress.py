@@ -91,7 +91,7 @@ def compress(
         budget=budget,
         scale=scale,
         capacity=capacity,
-        method=_method(method, alpha=alpha, heads=heads),
+        method=method_or_aircache(method, alpha=alpha, heads=heads),
     )
     return compressed
 
@@ -151,7 +151,7 @@ def compress_layers(
         budget=budget,
         scale=scale,
         capacity=capacity,
-        method=_method(method, alpha=alpha, heads=heads, budget_mode=budget_mode),
+        method=method_or_aircache(method, alpha=alpha, heads=heads, budget_mode=budget_mode),
     )
 
 
@@ -201,7 +201,7 @@ def compress_(
         budget=budget,
         scale=scale,
         capacity=None,
-        method=_method(method, alpha=alpha, heads=heads),
+        method=method_or_aircache(method, alpha=alpha, heads=heads),
         slots=k.shape[2],
     )
     ops.compact_kv_([k], [v], indices, counts)
@@ -231,12 +231,12 @@ def _kept_tokens(
     """Indices per layer and counts ``[L, B]``; ``slots`` is the width of the indices."""
     tokens, wanted = Tokens(visual, valid), Amount(**amount)
     seen = method.observe(Prompt(q_windows, keys, tokens, wanted, scale))
-    budgets = method.budgets(seen, tokens, wanted)
+    budgets = method.budgets(len(keys), seen, tokens, wanted)
     scores = method.rank(seen.scores, budgets, tokens)
     return ops.select(scores, budgets, visual=method.evictable(tokens), valid=valid, capacity=slots)
 
 
-def _method(method: Method | None, **parameters: Any) -> Method:
+def method_or_aircache(method: Method | None, **parameters: Any) -> Method:
     """The one that was given, or AirCache with these parameters."""
     if method is None:
         return AirCache(**parameters)

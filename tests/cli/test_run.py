@@ -79,11 +79,19 @@ def test_a_budget_without_a_chat_template(photo, tmp_path, capsys):
     assert "the same answer" not in capsys.readouterr().out  # nothing to compare with
 
 
+def test_another_method(model, photo, tmp_path):
+    """Of 64 visual tokens, every fourth, in each layer."""
+    output = tmp_path / "kept"
+    assert run(model, photo, "--method", "Uniform", "--retention", "0.25", "--output", output) == 0
+    assert Page(output.with_name("kept.html").read_text(encoding="utf-8")).dropped == [48, 48, 48]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--retention", "0"), "retention"),
         (("--retention", "0.5", "--budget", "3"), "budget"),
+        (("--method", "SnapKV", "--alpha", "0.5"), "alpha is 0.5 and method is SnapKV"),
         (("--image", "nowhere.jpg"), "nowhere.jpg"),
         (("--model", "."), "processing class"),  # no checkpoint lies here
     ],

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, MistralConfig
 
 from aircache_ext.hf import CompressedCache, next_positions
+from aircache_ext.methods import SnapKV
 
 PADDED = (models.question(1), Prompt((2, "image", 4), 2))
 
@@ -213,6 +214,9 @@ def test_a_forward_that_failed_can_be_repeated(llava):
         ({"alpha": 2}, ValueError, r"alpha is 2 but must be in \[0, 1\]"),
         ({"heads": "all"}, ValueError, "heads is 'all' but must be one of"),
         ({"budget_mode": "flat"}, ValueError, "budget_mode is 'flat' but must be one of"),
+        ({"method": SnapKV(), "alpha": 0.5}, ValueError, "alpha is 0.5 and method is SnapKV"),
+        ({"method": SnapKV}, TypeError, "method is a .* but must be an instance"),
+        ({"method": SnapKV(window_size=200)}, ValueError, "max_window is 128 but .* least 200"),
         ({"max_window": 0}, ValueError, "max_window is 0 but must be at least 1"),
         ({"visual": torch.ones(9).bool()}, ValueError, r"visual has shape \[9\] but must be"),
         ({"visual": torch.ones(1, 9)}, TypeError, "visual is torch.float32 but must be torch.bool"),

@@ -3,6 +3,7 @@
 import models
 import pytest
 import torch
+from each_method import EACH_METHOD_BOTH_WAYS
 from models import Prompt
 from torch import Tensor
 from transformers import DynamicCache
@@ -50,13 +51,16 @@ def kept(cache) -> list[list]:
     return [layer.positions.tolist() for layer in cache._compressible.values()]
 
 
-def test_chunks_equal_one_forward(prompt):
+@EACH_METHOD_BOTH_WAYS
+def test_chunks_equal_one_forward(method, prompt):
+    """Also where the first holds nothing but text."""
     x, visual = prompt(models.question(1), Prompt((3, "image", 1, "image", 20), 2))
     model, length = models.build("llava"), visual.shape[1]
-    with CompressedCache(model, retention=0.3, visual=visual) as whole:
+    options = dict(retention=0.3, visual=visual, method=method)
+    with CompressedCache(model, **options) as whole:
         logits, _ = read(whole, x)
-    for cuts in ([10, 40], [length - 19], [length - 20, length - 3], range(7, length, 7)):
-        with CompressedCache(model, retention=0.3, visual=visual, prompt_length=length) as cache:
+    for cuts in ([2, 40], [10, 40], [length - 19], [length - 20, length - 3], range(7, length, 7)):
+        with CompressedCache(model, **options, prompt_length=length) as cache:
             chunked, evicted = read(cache, x, *cuts)
         assert evicted == [False] * len(cuts) + [True]
         assert kept(cache) == kept(whole)

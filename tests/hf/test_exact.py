@@ -11,6 +11,7 @@ from transformers.masking_utils import flash_attention_mask
 from versions import families
 
 from aircache_ext.hf import CompressedCache
+from aircache_ext.methods import PrefixKV, SnapKV
 
 EVERY_FAMILY = pytest.mark.parametrize("name", families(*FAMILIES))
 
@@ -89,7 +90,14 @@ def test_a_conversation_equals_masking(name):
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize(
-    "options", [{"heads": "per_kv_head"}, {"budget": 3, "alpha": 0.0}], ids=str
+    "options",
+    [
+        {"heads": "per_kv_head"},
+        {"budget": 3, "alpha": 0.0},
+        {"budget": 3, "method": SnapKV(window_size=4, evict_text=True)},
+        {"retention": 0.4, "method": PrefixKV(evict_text=True)},
+    ],
+    ids=str,
 )
 @torch.no_grad()
 def test_options(attention, options):

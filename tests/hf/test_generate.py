@@ -9,6 +9,7 @@ from transformers import DynamicCache
 from versions import families, since
 
 from aircache_ext.hf import CompressedCache, next_positions
+from aircache_ext.methods import H2O, SnapKV
 
 GREEDY = dict(do_sample=False, output_logits=True, return_dict_in_generate=True)
 
@@ -96,10 +97,11 @@ class TestAssistedDecoding:
         )  # guesses: 52, 50, 51
         return x
 
+    @pytest.mark.parametrize("method", [None, SnapKV(window_size=12), H2O()], ids=str)
     @torch.no_grad()
-    def test_equals_plain_decoding(self, x):
+    def test_equals_plain_decoding(self, x, method):
         model = models.build("llava")
-        with CompressedCache(model, retention=0.3) as cache:
+        with CompressedCache(model, retention=0.3, method=method) as cache:
             plain = generate(model, cache, x, new=12)
             kept = cache.report().kept
         fed = []
@@ -108,7 +110,8 @@ class TestAssistedDecoding:
             with_kwargs=True,
         )
         length = x["input_ids"].shape[1]
-        with CompressedCache(model, retention=0.3, prompt_length=length) as cache:
+        options = dict(retention=0.3, method=method, prompt_length=length)
+        with CompressedCache(model, **options) as cache:
             assisted = generate(model, cache, x, new=12, prompt_lookup_num_tokens=3)
             surplus = cache.get_seq_length() - (length + 11)
             kept_assisted = cache.report().kept

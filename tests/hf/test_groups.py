@@ -3,11 +3,13 @@
 import models
 import pytest
 import torch
+from each_method import EACH_METHOD
 
 from aircache_ext import reference
 from aircache_ext.hf import CompressedCache, evict
 from aircache_ext.hf.layer import CompressedLayer
 from aircache_ext.hf.turn import Turn
+from aircache_ext.methods import AirCache, Amount
 
 BATCH, SEQ, WINDOW, DIM = 2, 40, 6, 16
 
@@ -17,13 +19,15 @@ def positions(cache):
 
 
 @pytest.mark.parametrize("groups", [[0, 1, 1], [0, 1, 0], [0, 1, 2]])
-def test_a_model_in_parts_keeps_what_it_keeps_whole(groups, monkeypatch):
+@EACH_METHOD
+@torch.no_grad()
+def test_a_model_in_parts_keeps_what_it_keeps_whole(method, groups, monkeypatch):
     """A second device, as far as a processor alone can show: its layers are never with others."""
     model = models.build("qwen2_5_vl")
     x = models.inputs("qwen2_5_vl", models.question(0), models.question(1))
-    with CompressedCache(model, retention=0.2) as whole:
+    with CompressedCache(model, retention=0.2, method=method) as whole:
         model(**x, past_key_values=whole)
-    with CompressedCache(model, retention=0.2) as parts:
+    with CompressedCache(model, retention=0.2, method=method) as parts:
         monkeypatch.setattr(evict, "_group", lambda layer: groups[parts.layers.index(layer)])
         model(**x, past_key_values=parts)
     for ours, expected in zip(positions(parts), positions(whole), strict=True):
@@ -53,15 +57,7 @@ def test_layers_with_different_heads_share_one_budget():
     )
     assert budgets.sum(0).tolist() == [28, 28]  # a quarter of 4 x 28
 
-    evict.evict(
-        layers,
-        Turn(0, visual, valid),
-        retention=0.25,
-        budget=None,
-        alpha=0.9,
-        heads="shared",
-        budget_mode="strength+skewness",
-    )
+    evict.evict(layers, Turn(0, visual, valid), AirCache(), Amount(retention=0.25))
     for layer, score, budget in zip(layers, scores, budgets, strict=True):
         for row in range(BATCH):
             best = score[0, row, 0].topk(int(budget[row])).indices

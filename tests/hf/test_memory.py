@@ -9,6 +9,7 @@ import torch
 from models import Prompt
 
 from aircache_ext.hf import CompressedCache
+from aircache_ext.methods import H2O, AirCache, PrefixKV, SnapKV
 
 
 def storages(cache) -> int:
@@ -18,13 +19,13 @@ def storages(cache) -> int:
     return sum(t.untyped_storage().nbytes() for t in found.values())
 
 
-@pytest.mark.parametrize("heads", ["shared", "per_kv_head"])
+@pytest.mark.parametrize("options", [{}, {"heads": "per_kv_head"}, {"method": H2O()}], ids=str)
 @torch.no_grad()
-def test_the_bytes_are_those_of_the_report(heads):
+def test_the_bytes_are_those_of_the_report(options):
     name = "qwen2_5_vl"
     model = models.build(name)
     x = models.inputs(name, Prompt((*[1, "image"] * 8, 6)))
-    with CompressedCache(model, retention=0.1, heads=heads) as cache:
+    with CompressedCache(model, retention=0.1, **options) as cache:
         model(**x, past_key_values=cache)
     report = cache.report()
     length = x["input_ids"].shape[1]
@@ -35,6 +36,28 @@ def test_the_bytes_are_those_of_the_report(heads):
     positions = sum(layer.kept.nbytes for layer in cache.layers)  # where the survivors come from
     assert storages(cache) == report.bytes_after + positions
     assert report.bytes_after < 0.25 * report.bytes_before
+
+
+@pytest.mark.parametrize(
+    ("method", "numbers"),
+    [
+        (AirCache(), 0),  # the instruction has not begun
+        (SnapKV(window_size=8), 8 * models.QUERY_HEADS * models.HEAD_DIM),
+        (H2O(), models.KV_HEADS * 68),
+        (PrefixKV(), 68),
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_what_is_remembered_while_a_turn_is_read(method, numbers):
+    """Queries of a window; where all tokens judge, one number for each token, and no queries."""
+    model = models.build("llava")
+    x = models.inputs("llava", Prompt((*[1, "image"] * 4,)))
+    with CompressedCache(model, method=method) as cache:
+        model(**x, past_key_values=cache)
+    slot = 2 * models.KV_HEADS * models.HEAD_DIM * 4
+    held = models.LAYERS * x["input_ids"].shape[1] * slot
+    assert storages(cache) - held == models.LAYERS * numbers * 4
 
 
 @torch.no_grad()

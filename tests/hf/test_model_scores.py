@@ -12,7 +12,8 @@ from torch import Tensor
 from versions import families
 
 from aircache_ext import ops, reference
-from aircache_ext.hf import CompressedCache, evict
+from aircache_ext.hf import CompressedCache
+from aircache_ext.methods import AirCache
 from borderline import borderline_sets
 from cases import Case, Inputs
 
@@ -21,15 +22,15 @@ WINDOW = 128
 
 @pytest.fixture
 def used(monkeypatch):
-    """What the eviction was given: keys, queries and options."""
+    """What the method was given: keys, queries and the scale."""
     calls = []
 
-    def token_scores(keys, queries, **options):
-        calls.append(([k.clone() for k in keys], queries, options))
-        return scored(keys, queries, **options)
+    def observe(method, prompt):
+        calls.append(([k.clone() for k in prompt.keys], prompt.queries, prompt.scale))
+        return observed(method, prompt)
 
-    scored = evict.token_scores
-    monkeypatch.setattr(evict, "token_scores", token_scores)
+    observed = AirCache.observe
+    monkeypatch.setattr(AirCache, "observe", observe)
     return calls
 
 
@@ -73,7 +74,7 @@ def test_scores_and_kept_sets_are_those_of_the_models_attention(name, heads, use
     model = models.build(name)
     with CompressedCache(model, retention=0.3, heads=heads) as cache:
         model(**x, past_key_values=cache)
-    [(keys, queries, options)] = used
+    [(keys, queries, scale)] = used
 
     visual, valid = x["input_ids"] == models.IMAGE, x["attention_mask"].bool()
     masks = {"visual": visual, "valid": valid}
@@ -87,17 +88,17 @@ def test_scores_and_kept_sets_are_those_of_the_models_attention(name, heads, use
     wanted, elites = torch.stack(wanted), torch.stack(elites)
 
     window = queries[0].shape[2]
-    a = ops.instruction_attention(queries, keys, scale=options["scale"], **masks)
+    a = ops.instruction_attention(queries, keys, scale=scale, **masks)
     elite = ops.elite_window(a, **masks)
     assert torch.equal(elite, elites[..., -window:])
-    scores = ops.window_scores(queries, keys, elite, scale=options["scale"], heads=heads, **masks)
+    scores = ops.window_scores(queries, keys, elite, scale=scale, heads=heads, **masks)
     torch.testing.assert_close(scores.double(), wanted, atol=1e-5, rtol=0)
 
     statistics = reference.moments(wanted, **masks)
     budgets = reference.layer_budgets(*statistics, window=window, retention=0.3, **masks)
     indices, counts = reference.select(wanted, budgets, **masks)
     case = Case(layers=len(keys))
-    asked = {"retention": 0.3, "heads": heads, "scale": options["scale"]}
+    asked = {"retention": 0.3, "heads": heads, "scale": scale}
     unsure = borderline_sets(case, Inputs(keys, keys, queries, visual, valid), asked)
     assert unsure.float().mean() < 0.5
     for i, layer in enumerate(cache._compressible.values()):

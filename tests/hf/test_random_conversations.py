@@ -5,6 +5,7 @@ import random
 import models
 import pytest
 import torch
+from each_method import EVICTING_TEXT, METHODS
 from models import Prompt
 from test_exact import Conversation
 from versions import families
@@ -36,13 +37,14 @@ def test_random_conversation(name, seed):
             made["attention_mask"][chance.randrange(batch), -1] = 0
         return made
 
-    options = {
+    aircache = {
         "heads": chance.choice(["shared", "per_kv_head"]),
         "alpha": chance.choice([0.0, 0.5, 0.9]),
         "max_window": chance.choice([4, 128]),
-        "retention": chance.choice([0.1, 0.3, 0.7]),
         "budget_mode": chance.choice(["strength+skewness", "uniform", "pyramid"]),
     }
+    other = {"method": chance.choice(METHODS + EVICTING_TEXT)}
+    options = {"retention": chance.choice([0.1, 0.3, 0.7])} | chance.choice([aircache, other])
     with CompressedCache(models.build(name), **options) as cache:
         talk = Conversation(name, cache)
         talk.read(models.inputs(name, *(prompt() for _ in range(batch))))

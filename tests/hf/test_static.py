@@ -14,6 +14,7 @@ from versions import families, since
 
 from aircache_ext.hf import CompressedCache
 from aircache_ext.hf.static_layer import StaticCompressedLayer
+from aircache_ext.methods import PrefixKV, PyramidKV
 
 PROMPTS = (models.question(1), Prompt((2, "image", 12), 2))
 GREEDY = dict(do_sample=False, output_logits=True, return_dict_in_generate=True)
@@ -88,11 +89,20 @@ class Decoding:
 
 
 @pytest.mark.parametrize("name", families("qwen2_5_vl", "llava", "gemma3", "qwen3_5"))
-@pytest.mark.parametrize("heads", ["shared", "per_kv_head"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"heads": "per_kv_head"},
+        {"method": PyramidKV(window_size=4, beta=2)},
+        {"method": PrefixKV(evict_text=True)},
+    ],
+    ids=str,
+)
 @torch.no_grad()
-def test_it_says_what_the_dynamic_form_says(name, heads):
+def test_it_says_what_the_dynamic_form_says(name, options):
     """Rows and layers of unequal length; eight steps, a chunk of five with padding, more steps."""
-    with Decoding(name, heads=heads) as talk:
+    with Decoding(name, **options) as talk:
         talk.read_prompt(*PROMPTS)
         assert len({tuple(rows) for rows in talk.static.report().kept.values()}) > 1
         for step in range(8):

@@ -24,6 +24,7 @@ from transformers import (
     TextStreamer,
 )
 
+from aircache_ext import methods
 from aircache_ext.cli import page, picture
 from aircache_ext.cli.patches import grid_of, kept_cells, kept_tokens, seen_part
 from aircache_ext.cli.story import Answer, Story
@@ -54,6 +55,7 @@ def main(options: argparse.Namespace) -> None:
         model,
         retention=options.retention,
         budget=options.budget,
+        method=None if options.method == "AirCache" else getattr(methods, options.method)(),
         alpha=options.alpha,
         heads=options.heads,
         processor=processor,
@@ -67,7 +69,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 def read(processor: Any, photo: Image.Image, prompt: str) -> Any:
-    """The model's inputs, the picture first: what follows it is what AirCache listens to."""
+    """The model's inputs, the picture first: what follows it is what methods listen to."""
     if getattr(processor, "chat_template", None):
         content = [{"type": "image", "image": photo}, {"type": "text", "text": prompt}]
         return processor.apply_chat_template(

@@ -6,11 +6,11 @@
 >>> print(cache.report())
 
 The prompt is read as always. At the end of its forward every layer drops the visual tokens that the
-instruction does not look at, and the answer is decoded over what is left: it is what the model
-would say if the dropped keys were masked out, to rounding. Prefill is not faster and its peak is
-unchanged; decoding is lighter, and so is what a conversation holds between its turns. A second
-question about an image sees only what the first one kept: take a higher ``retention`` or
-``alpha=0`` if there will be one.
+instruction does not look at, or those that another of :mod:`aircache_ext.methods` does not keep
+(``method=``). The answer is decoded over what is left: it is what the model would say if the
+dropped keys were masked out, to rounding. Prefill is not faster and its peak is unchanged; decoding
+is lighter, and so is what a conversation holds between its turns. A second question about an image
+sees only what the first one kept: take a higher ``retention`` or ``alpha=0`` if there will be one.
 
 How it works, in the order of a forward:
 
@@ -18,6 +18,7 @@ How it works, in the order of a forward:
 * ``visual``: which of the incoming tokens are images or video, from the model's own inputs;
 * ``turn``: what was said since the last eviction, and whether it is over;
 * ``layer``: keys and values of a layer, shorter than the tokens seen;
+* ``observe``: what a layer remembers of a turn while it is read, for the method that judges it;
 * ``static``: with ``max_new_tokens=``, the same in buffers of fixed size, for ``torch.compile`` and
   CUDA graphs;
 * ``cache``: all of it together, with the eviction itself.

@@ -1,4 +1,4 @@
-"""A transformers cache that drops the visual tokens which the instruction does not look at."""
+"""A transformers cache that drops the visual tokens which a method does not keep."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from aircache_ext import _checks
+from aircache_ext._compress import method_or_aircache
 from aircache_ext.hf import switch
 from aircache_ext.hf.evict import evict
 from aircache_ext.hf.layer import CompressedLayer
+from aircache_ext.hf.observe import observe
 from aircache_ext.hf.reading import Reading, as_rows
 from aircache_ext.hf.report import Report
 from aircache_ext.hf.static import AnyLayer, SettlingCache
 from aircache_ext.hf.template import tokens_after_question
 from aircache_ext.hf.turn import Turn
 from aircache_ext.hf.visual import padding_of_prepared
+from aircache_ext.methods import Amount, Method
 from aircache_ext.ops import BudgetMode, Heads
 
 SHORT_INSTRUCTION = 4  # tokens
@@ -33,8 +36,8 @@ class CompressedCache(SettlingCache):
     A turn is compressed at the end of the first forward that holds text after its last visual
     token, in every row that has visual tokens. Only ``prompt_length`` can tell that a prompt
     arrives in several forwards and that one of them ended inside the instruction or between two
-    images. A later turn compresses the visual tokens that it brought; all text and the survivors of
-    earlier turns stay.
+    images. A later turn compresses what it brought itself, as if it stood alone: nothing else is
+    scored, and text and survivors of earlier turns stay.
 
     The model attends through this package while the cache is open: until ``close()``, the end of a
     ``with`` block, or garbage collection. Then it is what it was, and the cache can no longer be
@@ -44,14 +47,14 @@ class CompressedCache(SettlingCache):
         model: a vision-language model of transformers. Any other model with a text decoder works if
             ``visual`` is given.
         retention: share of each row's visual tokens that stays over all layers, in (0, 1]. Default
-            0.1.
+            0.1. Of all its tokens, if the method evicts text.
         budget: instead of ``retention``: visual tokens per layer on average, an int or an integer
             tensor ``[batch]``.
-        alpha: elite threshold in [0, 1] (Eq. 5); 0 takes the whole instruction.
-        heads: ``"shared"`` or ``"per_kv_head"``: one set of tokens for all KV heads, or one each.
-        budget_mode: what the layers' shares follow, as in ``compress_layers``.
-        max_window: instruction tokens that are listened to, the last ones; their queries are kept
-            while a turn is read.
+        method: what decides which tokens stay, one of :mod:`aircache_ext.methods`. Default:
+            ``AirCache``. With ``evict_text=True`` it evicts text of turns that bring visual tokens.
+        alpha, heads, budget_mode: those of ``AirCache``, where no method is given.
+        max_window: queries that are kept while a turn is read, at most, the last ones: of the
+            instruction, if the method listens to that.
         prompt_length: tokens of the prompt, padding included. Needed for chunked prefill, for
             assisted decoding, and nowhere else.
         visual: ``[batch, length]`` bool, True where a token is visual, counted from the first token
@@ -73,6 +76,7 @@ class CompressedCache(SettlingCache):
         *,
         retention: float | None = None,
         budget: int | Tensor | None = None,
+        method: Method | None = None,
         alpha: float = 0.9,
         heads: Heads = "shared",
         budget_mode: BudgetMode = "strength+skewness",
@@ -85,21 +89,21 @@ class CompressedCache(SettlingCache):
         _check_visual(visual)
         rows, device = (len(budget), budget.device) if isinstance(budget, Tensor) else (1, None)
         _checks.check_amount(retention, budget, rows, device or torch.device("cpu"))
-        _checks.check_alpha(alpha)
-        _checks.check_heads(heads)
-        _checks.check_budget_mode(budget_mode)
         _checks.check_count("max_window", max_window)
+        self._method = method_or_aircache(method, alpha=alpha, heads=heads, budget_mode=budget_mode)
+        needed = self._method.window(0)  # whatever the instruction is
+        if needed is not None and needed > max_window:
+            raise ValueError(
+                f"max_window is {max_window} but must be at least {needed}: {self._method} needs "
+                "the queries of so many tokens"
+            )
+        self._listens = needed == 0  # to the instruction
+        self._max_window = max_window
         if prompt_length is not None:
             _checks.check_count("prompt_length", prompt_length)
         if max_new_tokens is not None:
             _checks.check_count("max_new_tokens", max_new_tokens)
-        self._options = {
-            "retention": retention,
-            "alpha": alpha,
-            "heads": heads,
-            "budget_mode": budget_mode,
-        }
-        self._budget = budget
+        self._amount = Amount(retention, budget)
         self._switch = switch.acquire(model)
         self._close = weakref.finalize(self, self._switch.release)
         self._open = True
@@ -113,7 +117,7 @@ class CompressedCache(SettlingCache):
                 f"model is a {type(model).__name__} without a full-attention layer, and no other "
                 "kind can be compressed"
             )
-        self._reading = Reading(self._switch.config, max_window, prompt_length, visual)
+        self._reading = Reading(self._switch.config, prompt_length, visual)
         self._template = 0 if processor is None else tokens_after_question(processor)
         self._warned: set[str] = set()
         self._start_over()
@@ -151,7 +155,12 @@ class CompressedCache(SettlingCache):
         self._loosen()
         if self._max_new_tokens is not None:
             inputs = inputs | {"attention_mask": padding_of_prepared(inputs.get("attention_mask"))}
-        seen = self.get_seq_length()
+        seen = int(self.get_seq_length())
+        if any(layer.seen != seen for layer in self._growing()):
+            raise RuntimeError(
+                "the last forward failed on its way through the layers, which now hold different "
+                "tokens: reset() the cache"
+            )
         self._reading.begin(inputs, seen)
         if seen and self._reading.new == 1 and not self._reading.saw_visual:
             self._warn("no visual token was seen, so nothing is compressed")
@@ -171,6 +180,10 @@ class CompressedCache(SettlingCache):
             layer.mark_padding(self._reading.new_valid)
         return updated
 
+    def _growing(self) -> list[CompressedLayer]:
+        """The layers that can be compressed, while they are not static."""
+        return [x for x in self._compressible.values() if isinstance(x, CompressedLayer)]
+
     def _layer_of(self, index: int, key: Tensor) -> AnyLayer | None:
         """Whose keys these are: the layer's with that index, or of one that it shares them with."""
         layer = self._compressible.get(index)
@@ -183,14 +196,11 @@ class CompressedCache(SettlingCache):
         layer = self._compressible.get(index)
         if not isinstance(layer, CompressedLayer):
             return  # it decodes, or shares the keys of another, which has queries of its own
-        take, window = self._reading.take, self._reading.window
-        if take == 0 or window == 0:
+        turn, take = self._reading.turn, self._reading.take
+        if turn is None or take == 0:
             return
-        query = query[:, :, :take][:, :, -window:]
-        if layer.queries is not None:
-            query = torch.cat([layer.queries, query], 2)[:, :, -window:]
-        layer.queries = query.detach().clone()  # a view would keep all of the prompt's
         layer.scaling = scaling
+        observe(layer, query[:, :, :take].detach(), turn, self._method, self._max_window)
 
     def _end(self) -> None:
         """The text decoder is done with the forward."""
@@ -204,40 +214,48 @@ class CompressedCache(SettlingCache):
             self._evict(turn)
         elif self._protected and self._reading.turn is None:  # text alone
             self._settle()
+        if self._reading.turn is None:
+            for layer in self._growing():
+                layer.forget()
         if self._is_static:
             self._protected = int(self.get_seq_length())
 
     # ---- the eviction --------------------------------------------------------------------------
 
     def _evict(self, turn: Turn) -> None:
-        layers = [x for x in self._compressible.values() if isinstance(x, CompressedLayer)]
-        if len(turn.texts) < len(turn.visual):
+        layers = self._growing()
+        if len(turn.texts) < len(turn.visual) and not self._method.evict_text:
             self._warn("a row has no visual token and keeps all it has")
-        if 0 in turn.texts:
-            self._warn("no text follows the last visual token of a row, which keeps all it has")
-        if any(0 < text < self._template + SHORT_INSTRUCTION for text in turn.texts):
-            self._warn(
-                f"fewer than {SHORT_INSTRUCTION} tokens of a question follow the last visual one: "
-                "what is kept follows the chat template more than the question. Ask after the image"
-            )
-        if turn.instruction == 0:
-            return
-        if any(layer.queries is None for layer in layers):
+        if self._listens:
+            self._warn_of_instructions(turn.texts)
+            if turn.instruction == 0:
+                return
+        if any(layer.queries is None and layer.received is None for layer in layers):
             raise RuntimeError(
                 f"the layers of {type(self._switch.text_config).__name__}'s decoder do not pass "
                 "keyword arguments on to their attention function, which CompressedCache needs"
             )
         devices = {layer.keys.device for layer in layers}
         began, allocated = _clock(devices), _allocated(devices)
-        budget = self._budget
-        if isinstance(budget, Tensor):
-            budget = as_rows("budget", budget, len(layers[0].keys)).to(layers[0].keys.device)
-        evict(layers, turn, budget=budget, **self._options)
+        amount = self._amount
+        if isinstance(amount.budget, Tensor):
+            rows = as_rows("budget", amount.budget, len(turn.visual))
+            amount = amount._replace(budget=rows)
+        evict(layers, turn, self._method, amount)
         del layers  # or it would hold what is moved
         self._settle()
         self._protected = turn.end
         self._seconds += _clock(devices) - began
         self._allocated = allocated, _allocated(devices)
+
+    def _warn_of_instructions(self, texts: list[int]) -> None:
+        if 0 in texts:
+            self._warn("no text follows the last visual token of a row, which keeps all it has")
+        if any(0 < text < self._template + SHORT_INSTRUCTION for text in texts):
+            self._warn(
+                f"fewer than {SHORT_INSTRUCTION} tokens of a question follow the last visual one: "
+                "what is kept follows the chat template more than the question. Ask after the image"
+            )
 
     # ---- the user's side -----------------------------------------------------------------------
 
@@ -286,7 +304,8 @@ class CompressedCache(SettlingCache):
         """Removes the last ``-tokens_to_remove`` tokens.
 
         Raises:
-            ValueError: the number is positive, or reaches into a prompt of which tokens are gone.
+            ValueError: the number is positive, or reaches into a prompt of which tokens are gone or
+                have judged all others.
         """
         seen = int(self.get_seq_length())
         if tokens_to_remove > 0:
@@ -306,13 +325,21 @@ class CompressedCache(SettlingCache):
         if self._is_static:  # an answer has neither padding nor queries to keep
             super().crop(tokens_to_remove)
             return
-        layers = [x for x in self._compressible.values() if isinstance(x, CompressedLayer)]
+        layers, turn = self._growing(), self._reading.turn
+        if turn is not None and turn.start < left < turn.end and layers[0].received is not None:
+            raise ValueError(
+                f"tokens_to_remove is {tokens_to_remove} but {turn.end - turn.start} tokens of a "
+                "turn that is still read can only be removed together: each has judged the others "
+                f"({self._method})"
+            )
         held = layers[0].validity()
         lost = self._reading.crop(left, held[:, held.shape[1] + tokens_to_remove :])
         super().crop(tokens_to_remove)
         for layer in layers:
-            if layer.queries is not None:
+            if lost and layer.queries is not None:
                 layer.queries = layer.queries[:, :, : max(layer.queries.shape[2] - lost, 0)]
+            if lost:
+                layer.received = None  # all of the turn is gone
 
     def activate_past_recording(self) -> None:
         """Assisted decoding announces itself: its first forward holds candidates of an answer."""

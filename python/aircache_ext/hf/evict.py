@@ -7,18 +7,17 @@ import torch
 from torch import Tensor
 
 from aircache_ext import ops
-from aircache_ext._compress import token_scores
 from aircache_ext.hf.layer import CompressedLayer
+from aircache_ext.hf.observe import seen_in
 from aircache_ext.hf.turn import Turn
-from aircache_ext.ops import BudgetMode, Heads
+from aircache_ext.methods import Amount, Method, Seen
+
+Group = list[int]  # layers, by their place among those that are compressed
 
 
-def evict(layers: Sequence[CompressedLayer], turn: Turn, **options: Any) -> None:
-    """Drops from each layer what the turn's instruction does not look at.
-
-    ``options`` are those of ``compress_layers``. The layers' ``queries`` are used up.
-    """
-    indices = _choose(layers, turn, **options)
+def evict(layers: Sequence[CompressedLayer], turn: Turn, method: Method, amount: Amount) -> None:
+    """Drops from each layer what ``method`` does not keep of the turn."""
+    indices = _choose(layers, turn, method, amount)
     keeps = [
         _slots_to_keep(layer, index, turn) for layer, index in zip(layers, indices, strict=True)
     ]
@@ -31,70 +30,54 @@ def evict(layers: Sequence[CompressedLayer], turn: Turn, **options: Any) -> None
 
 
 def _choose(
-    layers: Sequence[CompressedLayer],
-    turn: Turn,
-    *,
-    retention: float | None,
-    budget: int | Tensor | None,
-    alpha: float,
-    heads: Heads,
-    budget_mode: BudgetMode,
+    layers: Sequence[CompressedLayer], turn: Turn, method: Method, amount: Amount
 ) -> list[Tensor]:
     """The positions within the turn that stay, as ``ops.select`` gives them for each layer.
 
     An op takes layers of one shape on one device, so they are scored in groups. The budgets are
-    those of all layers together: statistics travel between devices, keys do not.
+    those of all layers together: statistics travel between devices, scores and keys do not.
     """
-    groups: dict[Any, list[int]] = {}
+    groups: dict[Any, Group] = {}
     for i, layer in enumerate(layers):
         groups.setdefault(_group(layer), []).append(i)
+    parts: list[tuple[Group, Seen]] = []
+    for group in groups.values():
+        members = [layers[i] for i in group]
+        parts.append((group, seen_in(members, turn, method, amount, tuple(group))))
     home = layers[0].keys.device
-    scored: list[tuple[list[int], Tensor]] = []
-    strength = torch.empty(len(layers), len(turn.visual), dtype=torch.float64, device=home)
-    skewness = torch.empty_like(strength)
-    window = 0
-    for members in groups.values():
-        queries = [queries for i in members if (queries := layers[i].queries) is not None]
-        window = queries[0].shape[2]
-        keys = [layers[i].keys[:, :, _slots(layers[i], turn)] for i in members]
-        tokens = turn.on(keys[0].device)
-        scores = token_scores(
-            keys, queries, alpha=alpha, heads=heads, scale=layers[members[0]].scaling, **tokens
-        )
-        moments = ops.moments(scores, **tokens)
-        strength[members] = moments.strength.to(home)
-        skewness[members] = moments.skewness.to(home)
-        scored.append((members, scores))
-        for i in members:
-            layers[i].queries = None
-    budgets = ops.layer_budgets(
-        strength,
-        skewness,
-        window=window,
-        retention=retention,
-        budget=budget,
-        budget_mode=budget_mode,
-        **turn.on(home),
-    )
+    seen = _together(parts, home)
+    budgets = method.budgets(len(layers), seen, turn.on(home), amount.on(home))
     chosen: dict[int, Tensor] = {}
-    for members, scores in scored:
+    for group, part in parts:
+        device = part.scores[0].device
+        tokens, part_budgets = turn.on(device), budgets[group].to(device)
+        scores = method.rank(part.scores, part_budgets, tokens)
         indices, _ = ops.select(
-            scores, budgets[members].to(scores.device), **turn.on(scores.device)
+            scores, part_budgets, visual=method.evictable(tokens), valid=tokens.valid
         )
-        chosen.update(zip(members, indices, strict=True))
+        chosen.update(zip(group, indices, strict=True))
     return [chosen[i] for i in range(len(layers))]
 
 
 def _group(layer: CompressedLayer) -> Any:
     """Alike for layers that one call of an op can take."""
-    assert layer.queries is not None
-    return layer.keys.device, layer.keys.shape[1], layer.queries.shape[1:], layer.scaling
+    remembered = layer.received if layer.queries is None else layer.queries
+    assert remembered is not None
+    return layer.keys.device, layer.keys.shape[1], remembered.shape[1:], layer.scaling
 
 
-def _slots(layer: CompressedLayer, turn: Turn) -> slice:
-    """Nothing has been dropped since the turn began, so its slots follow one another."""
-    first = layer.slots - (layer.seen - turn.start)
-    return slice(first, first + turn.length)
+def _together(parts: list[tuple[Group, Seen]], home: torch.device) -> Seen:
+    """What the budgets follow, in the order of the layers; the scores stay where they are."""
+    order = torch.tensor([i for group, _ in parts for i in group], device=home).argsort()
+    seen = [part for _, part in parts]
+    statistics = zip(*(part.statistics for part in seen), strict=True)
+    judged = seen[0].judged  # alike in all groups, as is the window
+    return Seen(
+        scores=(),
+        statistics=tuple(torch.cat([part.to(home) for part in one])[order] for one in statistics),
+        judged=None if judged is None else judged.to(home),
+        window=seen[0].window,
+    )
 
 
 def _slots_to_keep(layer: CompressedLayer, index: Tensor, turn: Turn) -> Tensor:
@@ -105,5 +88,5 @@ def _slots_to_keep(layer: CompressedLayer, index: Tensor, turn: Turn) -> Tensor:
     )  # -1 stands for nothing and falls into a slot of its own
     chosen.scatter_(2, index.masked_fill(index < 0, turn.length), True)
     keep = layer.validity()[:, None].repeat(1, index.shape[1], 1)
-    keep[:, :, _slots(layer, turn)] = chosen[..., :-1]
+    keep[:, :, layer.slots_of(turn.start, turn.length)] = chosen[..., :-1]
     return keep

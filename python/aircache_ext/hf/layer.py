@@ -32,13 +32,24 @@ class CompressedLayer(DynamicLayer):
         # [batch, 1 or kv_heads, n] int64: the original positions of the first n slots, -1 in unused
         # ones; those of the rest follow one another up to ``seen``. None before compression.
         self.kept: Tensor | None = None
-        # While a turn is read: its last queries, [batch, query_heads, window, head_dim].
+        self.forget()
+
+    def forget(self) -> None:
+        """What is remembered while a turn is read, see :mod:`.observe`."""
+        # Its last queries, [batch, query_heads, window, head_dim].
         self.queries: Tensor | None = None
+        # Or the attention that its tokens received so far, [batch, 1 or kv_heads, n] fp32.
+        self.received: Tensor | None = None
         self.scaling: float | None = None
 
     @property
     def slots(self) -> int:
         return self.keys.shape[2] if self.is_initialized else 0
+
+    def slots_of(self, start: int, length: int) -> slice:
+        """Where the tokens from position ``start`` on stand, of which none was dropped yet."""
+        first = self.slots - (self.seen - start)
+        return slice(first, first + length)
 
     @property
     def positions(self) -> Tensor:
@@ -132,7 +143,7 @@ class CompressedLayer(DynamicLayer):
 
     def _select_rows(self, rows: Tensor) -> None:
         """Batch row ``i`` becomes the former row ``rows[i]``."""
-        for name in ("keys", "values", "valid", "kept", "queries"):
+        for name in ("keys", "values", "valid", "kept", "queries", "received"):
             tensor = getattr(self, name)
             if tensor is not None and self.is_initialized:
                 setattr(self, name, tensor.index_select(0, rows.to(tensor.device)))

@@ -11,17 +11,15 @@ from aircache_ext.hf.visual import valid_tokens, visual_tokens
 
 
 class Reading:
-    """Follows the turns: when one begins, which queries to keep of it, and when it is over.
+    """Follows the turns: when one begins, and when it is over.
 
-    It is over at the end of the first forward that holds text after its last visual token, in every
-    row that has one; the prompt's, if its length is known, when that many tokens were read.
+    One begins with the forward that brings its first visual token, and is over at the end of the
+    first one that holds text after the last, in every row that has some. The prompt's, if its
+    length is known, begins with the first token, and is over when that many were read.
     """
 
-    def __init__(
-        self, config: Any, max_window: int, prompt_length: int | None, visual: Tensor | None
-    ) -> None:
+    def __init__(self, config: Any, prompt_length: int | None, visual: Tensor | None) -> None:
         self.config = config
-        self.max_window = max_window
         self.prompt_length = prompt_length
         self.visual = visual  # [batch, length] bool, as the user gave it
         self.start_over()
@@ -32,7 +30,6 @@ class Reading:
         self.new = 0  # its tokens
         self.new_valid: Tensor | None = None  # [batch, new] bool; None if no token is padding
         self.take = 0  # how many of its tokens belong to the turn
-        self.window = 0  # queries to keep, from the end of the turn
         # Of the conversation:
         self.turn: Turn | None = None
         self.padding: Tensor | None = None  # [batch], padding tokens seen; None if there were none
@@ -52,22 +49,21 @@ class Reading:
             self.turn.crop(max(seen - self.turn.start, 0))
         if self.turn is not None and self.turn.length == 0:
             self.turn = None
-        if self.turn is None and some_visual:
-            self.saw_visual = True
+        self.saw_visual |= some_visual
+        if self.turn is None and (some_visual or seen < (self.prompt_length or 0)):
             self.turn = Turn(seen, visual[:, :0], valid[:, :0])
-        self.take = self.window = 0
+        self.take = 0
         if self.turn is not None:
             end = seen + self.new
             if self._in_prompt:
                 end = min(end, self.prompt_length or end)
             self.take = end - seen
             self.turn.append(visual[:, : self.take], valid[:, : self.take])
-            self.window = min(self.turn.instruction, self.max_window)
 
     def begin_step(self) -> None:
         """A forward is about to read one token of an answer: nothing is to be found out."""
         self.under_way, self.new, self.new_valid = True, 1, None
-        self.take = self.window = 0
+        self.take = 0
 
     @property
     def _in_prompt(self) -> bool:
@@ -76,7 +72,7 @@ class Reading:
         return length is not None and self.turn is not None and self.turn.start < length
 
     def finish(self) -> Turn | None:
-        """The forward is done; returns the turn if it is over with it."""
+        """The forward is done; returns the turn if it is over with it and has visual tokens."""
         self.under_way = False
         if self.new_valid is not None:
             padding = (~self.new_valid).sum(1)
@@ -87,7 +83,7 @@ class Reading:
         if not over:
             return None
         turn, self.turn = self.turn, None
-        return turn
+        return turn if turn.texts else None
 
     def _visual(self, inputs: Mapping[str, Any], tokens: Tensor, seen: int) -> Tensor:
         """``[batch, new]`` bool: what the user said; beyond that what the inputs say."""

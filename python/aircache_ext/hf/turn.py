@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from aircache_ext.methods import Tokens
+
 
 class Turn:
     """The tokens that the next eviction is about.
@@ -43,9 +45,8 @@ class Turn:
         """Whether text follows the visual tokens, in every row that has some."""
         return bool(self.texts) and all(self.texts)
 
-    def on(self, device: torch.device) -> dict[str, Tensor | None]:
-        """``visual`` and ``valid`` as the ops take them."""
-        return {"visual": self.visual.to(device), "valid": self.valid.to(device)}
+    def on(self, device: torch.device) -> Tokens:
+        return Tokens(self.visual, self.valid).on(device)
 
     def append(self, visual: Tensor, valid: Tensor) -> None:
         """Both ``[batch, new]`` bool."""

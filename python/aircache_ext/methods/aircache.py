@@ -45,7 +45,7 @@ class AirCache(Method):
         scores = ops.window_scores(queries, keys, elite, scale=scale, heads=self.heads, **tokens)
         return Seen((scores,), statistics=ops.moments(scores, **tokens), window=prompt.window)
 
-    def share(self, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
+    def share(self, layers: int, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
         strength, skewness = seen.statistics
         return ops.layer_budgets(
             strength,

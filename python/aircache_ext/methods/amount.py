@@ -1,5 +1,7 @@
 """How much is to stay."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,9 +17,13 @@ class Amount(NamedTuple):
     ``evictable`` and ``valid`` are ``[B, S]`` bool in all that follows.
     """
 
-    retention: float | None
-    budget: int | Tensor | None
-    capacity: int | Sequence[int] | None
+    retention: float | None = None
+    budget: int | Tensor | None = None
+    capacity: int | Sequence[int] | None = None
+
+    def on(self, device: torch.device) -> Amount:
+        budget = self.budget.to(device) if isinstance(self.budget, Tensor) else self.budget
+        return self._replace(budget=budget)
 
     def equal(self, layers: int, evictable: Tensor, valid: Tensor | None) -> Tensor:
         """``[L, B]`` int32: the total in equal parts, as far as capacities allow."""

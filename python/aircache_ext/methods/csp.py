@@ -1,6 +1,5 @@
 """CSP: attention within a modality and across them, ranked apart."""
 
-import sys
 from dataclasses import dataclass
 
 import torch
@@ -49,8 +48,8 @@ class CSP(Method):
         _checks.check_softmax_n(self.softmax_n, "full")
         _checks.check_heads(self.heads)
 
-    def window(self, instruction: int) -> int:
-        return sys.maxsize  # as many as there are: the budget says how many judge
+    def window(self, instruction: int) -> None:
+        return None  # the budget says how many judge
 
     def observe(self, prompt: Prompt) -> Seen:
         tokens = prompt.tokens

@@ -20,6 +20,10 @@ class Tokens(NamedTuple):
     valid: Tensor | None = None
     """``[B, S]`` bool, False where it is padding; None if none is."""
 
+    def on(self, device: torch.device) -> Tokens:
+        valid = None if self.valid is None else self.valid.to(device)
+        return Tokens(self.visual.to(device), valid)
+
     @property
     def readable(self) -> Tensor:
         """``[B, S]`` bool: all but padding."""
@@ -34,7 +38,7 @@ class Prompt(NamedTuple):
     keys: list[Tensor]
     """Per layer ``[B, Hkv, S, D]``."""
     tokens: Tokens
-    amount: Amount
+    amount: Amount = Amount()
     scale: float | None = None
     layers: tuple[int, ...] = ()
     """Which of the model's these are, if they are not all."""
@@ -104,23 +108,25 @@ class Method(ABC):
     what stays (:meth:`share`; equally, if it does not) and how the tokens rank when that is known
     (:meth:`rank`; by the score that was seen). In each layer the highest stay.
 
-    Layers of several shapes or devices are observed in groups; the budgets follow all of them.
+    Layers of several shapes or devices are observed in groups. The budgets follow all of them: what
+    was seen comes together then, but for the scores, which stay where their layers are.
     """
 
     evict_text: bool = False
     """Whether text competes with visual tokens. If not, all of it stays."""
 
-    def window(self, instruction: int) -> int:
-        """How many of a prompt's last queries it wants to see; ``instruction`` tokens follow the
-        last visual one."""
+    def window(self, instruction: int) -> int | None:
+        """How many of a prompt's last queries it needs to see; ``instruction`` tokens follow the
+        last visual one. 0 if nobody but these can judge and there is none. None: it makes do with
+        any number, and more are better."""
         return 1
 
     @abstractmethod
     def observe(self, prompt: Prompt) -> Seen: ...
 
-    def share(self, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
-        """``[L, B]`` int32, for all layers: how many of the evictable tokens stay."""
-        layers = len(seen.scores[0])
+    def share(self, layers: int, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
+        """``[L, B]`` int32, for all layers: how many of the evictable tokens stay. ``seen`` comes
+        without scores."""
         return amount.equal(layers, self.evictable(tokens), tokens.valid)
 
     def rank(self, scores: tuple[Tensor, ...], budgets: Tensor, tokens: Tokens) -> Tensor:
@@ -131,10 +137,10 @@ class Method(ABC):
         """``[B, S]`` bool. Padding may be marked, too."""
         return torch.ones_like(tokens.visual) if self.evict_text else tokens.visual
 
-    def budgets(self, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
+    def budgets(self, layers: int, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
         """``[L, B]`` int32: :meth:`share`, and everything in rows that nobody could judge."""
-        budgets = self.share(seen, tokens, amount)
+        budgets = self.share(layers, seen._replace(scores=()), tokens, amount)
         if seen.judged is None:
             return budgets
-        most = amount.most(len(budgets), self.evictable(tokens), tokens.valid)
+        most = amount.most(layers, self.evictable(tokens), tokens.valid)
         return torch.where(seen.judged, budgets, most)

@@ -45,11 +45,11 @@ class PrefixKV(AllRows):
     def weigh(self, received: Tensor) -> Seen:
         return Seen((received,), statistics=(received.mean(2),))
 
-    def share(self, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
+    def share(self, layers: int, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
         (received,) = seen.statistics  # [L, B, S]
         evictable = self.evictable(tokens)
-        total = amount.equal(len(received), evictable, tokens.valid).sum(0)
-        most = amount.most(len(received), evictable, tokens.valid)
+        total = amount.equal(layers, evictable, tokens.valid).sum(0)
+        most = amount.most(layers, evictable, tokens.valid)
         return top_p_budgets(received, evictable & tokens.readable, most, total)
 
     def rank(self, scores: tuple[Tensor, ...], budgets: Tensor, tokens: Tokens) -> Tensor:

@@ -37,8 +37,7 @@ class PyramidKV(SnapKV):
         super().__post_init__()
         _checks.check_count("beta", self.beta)
 
-    def share(self, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
-        layers = len(seen.scores[0])
+    def share(self, layers: int, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
         evictable = self.evictable(tokens) & tokens.readable
         n = evictable.sum(1)  # [B]
         window = (evictable & always.last(tokens.readable, self.window_size)).sum(1)

@@ -67,15 +67,15 @@ class VLCache(Method):
         density = counts.double() / prompt.queries[0].shape[1]
         return Seen((scores,), statistics=(density,), judged=prompt.judged(judges))
 
-    def share(self, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
+    def share(self, layers: int, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
         (density,) = seen.statistics  # [L, B], all by the same unknown factor too large
         evictable = self.evictable(tokens)
         n = (evictable & tokens.readable).sum(1)  # [B]
         average, total = amount.average(n), density.sum(0)
-        part = torch.where(total > 0, density / total, 1 / len(density))  # alike, if all are NaN
-        budget = (part * len(density) * average).maximum(0.01 * n).minimum(n)
+        part = torch.where(total > 0, density / total, 1 / layers)  # alike, if all are NaN
+        budget = (part * layers * average).maximum(0.01 * n).minimum(n)
         budget = torch.where(average >= n, n, budget)
-        most = amount.most(len(density), evictable, tokens.valid)
+        most = amount.most(layers, evictable, tokens.valid)
         return (budget + 0.5).floor().clamp(min=1).minimum(most).int()
 
     def rank(self, scores: tuple[Tensor, ...], budgets: Tensor, tokens: Tokens) -> Tensor:
