@@ -46,6 +46,7 @@ class VLCache(Method):
         _checks.check_threshold(self.threshold)
         _checks.check_share("recent", self.recent)
         _checks.check_heads(self.heads)
+        _checks.check_flag("evict_text", self.evict_text)
 
     def window(self, instruction: int) -> int:
         return instruction
