@@ -8,9 +8,10 @@ import torch
 
 import plain_torch
 from aircache_ext import ops, reference
-from cases import BASE, FULL_GRID, GRID, PROMPTS, Case, Inputs, tokens
+from cases import BASE, BF16, FP32, FULL_GRID, GRID, PROMPTS, Case, Inputs, make_inputs, tokens
 
 HEADS = ("shared", "per_kv_head")
+NAN = float("nan")
 
 
 def check_attention(case: Case, backend, scale=None) -> None:
@@ -263,6 +264,71 @@ def test_a_long_prompt(backend, isa):
         del PROMPTS["long"]
 
 
+# 300 positions each; CUDA takes 128 tokens of the window at a time.
+LONG_PROMPTS = {
+    "one image": ("text 9, visual 250, text 41",),
+    "padding": ("pad 40, text 4, visual 200, text 56", "visual 170, pad 7, visual 30, text 93"),
+    "images between": ("text 30, visual 90, text 60, visual 60, text 60",),
+    "everything": ("visual 300",),
+}
+
+
+def long_inputs(prompt: str, **options) -> Inputs:
+    return make_inputs(*tokens(*LONG_PROMPTS[prompt]), Case(**{"layers": 1, **options}))
+
+
+@pytest.mark.parametrize("softmax", ["restricted", "full"])
+@pytest.mark.parametrize("window", [127, 128, 129, 256, 257, 300])
+@pytest.mark.parametrize("prompt", LONG_PROMPTS)
+def test_windows_up_to_the_whole_prompt(prompt, window, softmax, backend, isa):
+    """Every token judges (H2O, PrefixKV), or of a restricted softmax, the whole instruction."""
+    x = long_inputs(prompt, window=window)
+    rows = x.valid[:, -window:]
+    if softmax == "restricted":
+        rows = reference.instruction_tokens(x.visual, x.valid, window)
+    compare_scores(x, rows[None].clone(), backend, softmax=softmax, heads=HEADS[window % 2])
+
+
+def test_a_long_restricted_window(backend, isa):
+    """CUDA takes it in three parts, each with the elite keys of those before it."""
+    x = make_inputs(*tokens("text 3, visual 40, text 277"), Case(layers=1, window=270))
+    rows = reference.instruction_tokens(x.visual, x.valid, 270)
+    rows[:, ::3] = False
+    compare_scores(x, rows[None].clone(), backend)
+
+
+@pytest.mark.parametrize("dtype", [FP32, BF16])
+def test_long_windows_in_which_few_judge(dtype, backend, isa):
+    """Whole parts of the window have nobody, in one row of the batch or in both."""
+    x = long_inputs("padding", window=300, dtype=dtype, layers=2)
+    for judges in ([], [0], [299], [10, 140], [127, 128, 299], range(130, 250)):
+        rows = torch.zeros(2, 2, 300, dtype=torch.bool)
+        rows[0, 1, list(judges)] = True
+        rows[1] = rows[0].flip(0)
+        compare_scores(x, rows & x.valid, backend, softmax="full", softmax_n=0.5)
+
+
+def test_significant_weights_of_a_long_window(backend, isa):
+    PROMPTS["long"] = LONG_PROMPTS["padding"]
+    try:
+        for heads in HEADS:
+            check_counts(Case(prompt="long", window=300), backend, "the whole window", heads, 0.05)
+    finally:
+        del PROMPTS["long"]
+
+
+@pytest.mark.parametrize("judge", [0, 127, 128, 150, 299])
+def test_nan_in_a_long_window(judge, backend, isa):
+    """For all of V, before the token that judges and after it, of its KV head alone."""
+    x = long_inputs("everything", window=300).to(backend.device)
+    x.queries[0][0, 2, judge] = NAN
+    everyone = torch.ones(1, 2, 300, dtype=torch.bool, device=backend.device)[:, :1]
+    options = {"softmax": "full", "heads": "per_kv_head", **x.masks}
+    ours = ops.window_scores(x.queries, x.keys, everyone.contiguous(), **options)
+    assert not ours[0, 0, 0].isnan().any()
+    assert ours[0, 0, 1].isnan().all()
+
+
 @pytest.mark.parametrize("garbage", [float("nan"), float("inf")])
 def test_what_is_not_read_does_not_matter(garbage, backend, isa):
     """Padding and the text outside the window may hold anything, and so may unused queries."""
@@ -340,9 +406,6 @@ def test_masks_may_repeat_one_row(backend):
         ops.instruction_attention(x.queries, x.keys, **masks),
         ops.instruction_attention(x.queries, x.keys, **x.masks),
     )
-
-
-NAN = float("nan")
 
 
 @pytest.mark.parametrize(

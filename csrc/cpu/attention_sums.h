@@ -21,7 +21,7 @@ struct AttentionSums {
   const int64_t* visible = nullptr;    // [rows] row r attends to keys [0, visible[r])
   int64_t rows = 0;
   const void* const* key = nullptr;  // [keys] first element of each key
-  int64_t keys = 0;
+  int64_t keys = 0;                  // the most that any row sees, or more
   DType dtype = DType::kFloat32;
   int64_t dim = 0;
   float scale = 0;
