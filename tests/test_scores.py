@@ -8,7 +8,19 @@ import torch
 
 import plain_torch
 from aircache_ext import ops, reference
-from cases import BASE, BF16, FP32, FULL_GRID, GRID, PROMPTS, Case, Inputs, make_inputs, tokens
+from cases import (
+    BASE,
+    BF16,
+    FP16,
+    FP32,
+    FULL_GRID,
+    GRID,
+    PROMPTS,
+    Case,
+    Inputs,
+    make_inputs,
+    tokens,
+)
 
 HEADS = ("shared", "per_kv_head")
 NAN = float("nan")
@@ -67,6 +79,19 @@ def check_full_scores(case: Case, backend, judges, **options) -> None:
     rows = JUDGES[judges](x, x.valid[:, -x.queries[0].shape[2] :])
     elite = rows.expand(len(x.keys), -1, -1).contiguous()
     compare_scores(x, elite, backend, softmax="full", **options)
+
+
+# 300 positions each; CUDA takes 128 tokens of the window at a time.
+LONG_PROMPTS = {
+    "one image": ("text 9, visual 250, text 41",),
+    "padding": ("pad 40, text 4, visual 200, text 56", "visual 170, pad 7, visual 30, text 93"),
+    "images between": ("text 30, visual 90, text 60, visual 60, text 60",),
+    "everything": ("visual 300",),
+}
+
+
+def long_inputs(prompt: str, **options) -> Inputs:
+    return make_inputs(*tokens(*LONG_PROMPTS[prompt]), Case(**{"layers": 1, **options}))
 
 
 @pytest.mark.parametrize("case", GRID, ids=lambda case: case.id)
@@ -129,6 +154,76 @@ def test_who_sees_nothing_gives_nothing(n, backend, isa):
     x = {name: tensor.cpu() for name, tensor in (("visual", visual), ("valid", valid))}
     options |= x
     assert not reference.window_scores([query.cpu()], [key.cpu()], judges.cpu(), **options).any()
+
+
+def log_sums(x: Inputs, scale: float) -> torch.Tensor:
+    """``[L, B, Hq, W]``: what FlashAttention returns beside its output, of the last W queries."""
+    window, seq = x.queries[0].shape[2], x.keys[0].shape[2]
+    seen = x.valid[:, None, None] & torch.ones(window, seq, dtype=torch.bool).tril(seq - window)
+
+    def one_layer(query, key):
+        key = key.double().repeat_interleave(query.shape[1] // key.shape[1], 1)
+        logits = query.double() @ key.transpose(2, 3) * scale
+        return logits.masked_fill(~seen, -math.inf).logsumexp(-1).float()
+
+    return torch.stack([one_layer(*layer) for layer in zip(x.queries, x.keys, strict=True)])
+
+
+def check_scores_of_lse(x: Inputs, backend, heads: str) -> None:
+    scale, y = x.keys[0].shape[3] ** -0.5, x.to(backend.device)
+    lse = log_sums(x, scale)
+    rows = x.valid[:, -lse.shape[3] :] & (torch.arange(lse.shape[3]) % 5 != 1)
+    rows = rows.expand(len(lse), -1, -1).contiguous()
+    options = {"heads": heads, "softmax": "full"}
+    ours = ops.window_scores(
+        y.queries,
+        y.keys,
+        rows.to(backend.device),
+        lse=lse.to(backend.device),
+        **options,
+        **y.masks,
+    ).cpu()
+    exact = reference.window_scores(x.queries, x.keys, rows, lse=lse, **options, **x.masks)
+    plain = [
+        plain_torch.window_scores(q, k, judges, lse=sums, **options, **x.masks)
+        for q, k, judges, sums in zip(x.queries, x.keys, rows, lse, strict=True)
+    ]
+    plain_torch.assert_as_good(ours, exact, torch.stack(plain))
+    softmax = reference.window_scores(x.queries, x.keys, rows, **options, **x.masks)
+    torch.testing.assert_close(ours.double(), softmax, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("dtype", [FP32, FP16, BF16])
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_given_lse(prompt, dtype, heads, backend, isa):
+    for window in (1, 16, 60):
+        x = Case(prompt=prompt, window=window, dtype=dtype, group=3).inputs()
+        check_scores_of_lse(x, backend, heads)
+
+
+@pytest.mark.parametrize("prompt", LONG_PROMPTS)
+def test_a_given_lse_of_a_long_window(prompt, backend, isa):
+    check_scores_of_lse(long_inputs(prompt, window=300, layers=2), backend, "shared")
+
+
+def test_a_given_lse_by_hand(backend, isa):
+    """Weights are exp(logit - lse): at most 1, 0 for a row that saw nothing, NaN for a NaN."""
+    device = backend.device
+    key = torch.tensor([0.0, -1.0, 1.0], device=device).view(1, 1, 3, 1)
+    query = torch.ones(1, 1, 1, 1, device=device)
+    everyone = torch.ones(1, 3, dtype=torch.bool, device=device)
+    options = {"visual": everyone, "scale": 1.0, "softmax": "full"}
+    for lse, expected in (
+        (0.5, [math.exp(-0.5), math.exp(-1.5), 1.0]),
+        (2.0, [math.exp(-2), math.exp(-3), math.exp(-1)]),
+        (100.0, [0.0, 0.0, 0.0]),
+        (-math.inf, [0.0, 0.0, 0.0]),
+        (NAN, [NAN, NAN, NAN]),
+    ):
+        given = torch.full((1, 1, 1, 1), lse, device=device)
+        ours = ops.window_scores([query], [key], everyone[None, :, :1], lse=given, **options)
+        assert ours.flatten().tolist() == pytest.approx(expected, abs=1e-30, rel=1e-6, nan_ok=True)
 
 
 def check_counts(case: Case, backend, judges: str, heads: str, threshold: float) -> None:
@@ -262,19 +357,6 @@ def test_a_long_prompt(backend, isa):
         check_full_scores(case, backend, "the whole window")
     finally:
         del PROMPTS["long"]
-
-
-# 300 positions each; CUDA takes 128 tokens of the window at a time.
-LONG_PROMPTS = {
-    "one image": ("text 9, visual 250, text 41",),
-    "padding": ("pad 40, text 4, visual 200, text 56", "visual 170, pad 7, visual 30, text 93"),
-    "images between": ("text 30, visual 90, text 60, visual 60, text 60",),
-    "everything": ("visual 300",),
-}
-
-
-def long_inputs(prompt: str, **options) -> Inputs:
-    return make_inputs(*tokens(*LONG_PROMPTS[prompt]), Case(**{"layers": 1, **options}))
 
 
 @pytest.mark.parametrize("softmax", ["restricted", "full"])

@@ -7,7 +7,8 @@
 //      multiply-adds, so the block is bound by the multiply-adds, and uses all 16 registers of
 //      AVX2. 16-bit keys are widened once for all rows, four keys at a time, in the first-level
 //      cache.
-//   2. per row: maximum, exponentials in place, their sum (in double across chunks).
+//   2. per row: maximum, exponentials in place, their sum (in double across chunks); exponentials
+//      alone where the log of the sum is given.
 //   3. sums[i] += exponential / row sum, over the block's rows; and hits, likewise.
 #include "cpu/attention_sums.h"
 
@@ -128,26 +129,37 @@ float softmax_base(const float* row, int64_t padded, float softmax_n) {
   return sink_or_nothing ? 0 : maximum;
 }
 
-// Turns the first n logits of a row into exponentials and returns 1 / their sum. The row is padded
-// with -inf to whole vectors, which become zeros.
-float exponentials(float* row, int64_t n, int64_t padded, float softmax_n) {
-  for (int64_t i = n; i < padded; ++i) {
-    row[i] = -__builtin_inff();
-  }
-  const Vec base = splat(softmax_base(row, padded, softmax_n));
+// Turns logits into exponentials, of at most 1, and returns their sum.
+double exponentials(float* row, int64_t padded, Vec base) {
   constexpr int64_t kChunk = 1024;
-  double total = softmax_n > 0 ? softmax_n * exp_nonpositive(-base)[0] : 0;
+  double total = 0;
   for (int64_t begin = 0; begin < padded; begin += kChunk) {
     const int64_t end = begin + kChunk < padded ? begin + kChunk : padded;
     Vec partial = {};
     for (int64_t i = begin; i < end; i += kLanes) {
-      const Vec e = exp_nonpositive(load(row + i) - base);
+      const Vec x = load(row + i) - base;
+      const Vec e = exp_nonpositive(Vec{} < x ? Vec{} : x);  // above 0 by the rounding of an lse
       store(row + i, e);
       partial += e;
     }
     total += static_cast<double>(sum(partial));
   }
+  return total;
+}
+
+// Turns a row's logits into exponentials and returns the factor that makes weights of them.
+float softmax_factor(float* row, int64_t padded, float softmax_n) {
+  const Vec base = splat(softmax_base(row, padded, softmax_n));
+  const double sink = softmax_n > 0 ? softmax_n * exp_nonpositive(-base)[0] : 0;
+  const double total = sink + exponentials(row, padded, base);
   return total == 0 ? 0 : static_cast<float>(1.0 / total);
+}
+
+// The same where the log of the sum is known.
+float softmax_factor_of_lse(float* row, int64_t padded, float lse) {
+  const bool nothing = lse == -__builtin_inff();
+  exponentials(row, padded, splat(nothing ? 0 : lse));
+  return nothing ? 0 : 1 + (lse - lse);  // NaN if that is no number
 }
 
 // sums[i] += exponentials[r][i] * factor[r] for the keys that have any, `stride` in all.
@@ -211,7 +223,12 @@ void run(const AttentionSums& a) {
 
     float factor[kRowBlock];
     for (int64_t r = 0; r < rows; ++r) {
-      factor[r] = exponentials(logits + r * stride, a.visible[first + r], stride, a.softmax_n);
+      float* row = logits + r * stride;
+      for (int64_t i = a.visible[first + r]; i < stride; ++i) {
+        row[i] = -__builtin_inff();  // becomes 0
+      }
+      factor[r] = a.lse == nullptr ? softmax_factor(row, stride, a.softmax_n)
+                                   : softmax_factor_of_lse(row, stride, a.lse[first + r]);
     }
     add_weights(a, logits, stride, factor, rows);
     if (a.hits != nullptr) {

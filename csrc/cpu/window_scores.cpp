@@ -44,6 +44,7 @@ struct Scratch {
   int64_t* tokens;       // [window] elite rows of the query
   int64_t* visible;      // [most_rows]
   const void** queries;  // [most_rows]
+  float* lse;            // [most_rows]; if it is given
   const void** keys;     // [most_keys]
   float* sums;           // [seq], padded; of the tokens taken together
   int32_t* hits;         // [seq], padded; if there are counts
@@ -54,6 +55,7 @@ struct Scratch {
         tokens(workspace.take<int64_t>(p.window)),
         visible(workspace.take<int64_t>(most_rows(p))),
         queries(workspace.take<const void*>(most_rows(p))),
+        lse(p.lse == nullptr ? nullptr : workspace.take<float>(most_rows(p))),
         keys(workspace.take<const void*>(most_keys(p))),
         sums(workspace.take<float>(round_up(p.seq, kLaneStep))),
         hits(p.counts == nullptr ? nullptr : workspace.take<int32_t>(round_up(p.seq, kLaneStep))),
@@ -145,6 +147,10 @@ void score_head(const WindowScoresParams& p, int64_t layer, int64_t batch, int64
                scratch.queries);
     for (int64_t e = 0; e < tokens; ++e) {
       std::fill_n(scratch.visible + e * group, group, seen_by(p, list, first + e, scratch));
+      for (int64_t g = 0; p.lse != nullptr && g < group; ++g) {
+        const int64_t query_head = (layer * p.batch + batch) * p.query_heads + head * group + g;
+        scratch.lse[e * group + g] = p.lse[query_head * p.window + scratch.tokens[first + e]];
+      }
     }
     std::fill_n(scratch.sums, padded, 0.0f);
     attention_sums({.query = scratch.queries,
@@ -158,6 +164,7 @@ void score_head(const WindowScoresParams& p, int64_t layer, int64_t batch, int64
                     .softmax_n = p.softmax_n,
                     .summed = list.summed,
                     .sums = scratch.sums,
+                    .lse = scratch.lse,
                     .threshold = p.threshold,
                     .hits = scratch.hits,
                     .scratch = scratch.rows});

@@ -46,6 +46,7 @@ WindowScoresArgs launch_args(const WindowScoresParams& p, const Plan& plan, int6
   args.scale = p.scale;
   args.softmax_n = p.softmax_n;
   args.threshold = p.threshold;
+  args.lse = p.lse == nullptr ? nullptr : p.lse + first * p.batch * p.query_heads * p.window;
   args.counts = p.counts == nullptr
                     ? nullptr
                     : reinterpret_cast<unsigned long long*>(p.counts) + first * p.batch;
@@ -67,8 +68,7 @@ int64_t window_scores_workspace_bytes(const WindowScoresParams& p) {
   return Plan(p).bytes;
 }
 
-// A grid is no longer than one layer's keys have tiles, or the partial sums of several layers have
-// elements: far from the 2^31 - 1 blocks of a launch.
+// A block of a grid stands for a tile of keys, kilobytes of them: far from the 2^31 - 1 of a launch.
 void window_scores(const WindowScoresParams& p, Stream stream) {
   check_scoring(p);
   const Plan plan(p);
@@ -84,11 +84,13 @@ void window_scores(const WindowScoresParams& p, Stream stream) {
       args.tiles =
           static_cast<uint32_t>(plan.tiles_before(p.full_softmax ? p.seq - p.window + end : p.seq));
       for_dtype(p.dtype, [&]<class T>() {
-        launch("window_partials", window_partials_kernel<T>,
-               {dim3(units * args.kv_heads * args.tiles), threads, args.tile.shared_bytes}, stream,
-               args);
-        launch("window_rows", window_rows_kernel, {dim3(units * args.kv_heads), kWindowRowsThreads},
-               stream, args);
+        if (p.lse == nullptr) {
+          launch("window_partials", window_partials_kernel<T>,
+                 {dim3(units * args.kv_heads * args.tiles), threads, args.tile.shared_bytes},
+                 stream, args);
+          launch("window_rows", window_rows_kernel,
+                 {dim3(units * args.kv_heads), kWindowRowsThreads}, stream, args);
+        }
         launch("window_scores", window_scores_kernel<T>,
                {dim3(units * args.score_heads * args.tiles), threads, args.tile.shared_bytes},
                stream, args);

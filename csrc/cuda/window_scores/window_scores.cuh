@@ -11,6 +11,7 @@
 //      rows and, where heads share their scores, over the heads. So one block owns each score. What
 //      is significant is counted on the way, and added up by integer atomics, in whatever order.
 //      Scores of the window's other tokens are there already, and added to.
+// With the log of every softmax's sum at hand, the third is all there is.
 // Keys are copied while other blocks of the multiprocessor compute: a block has no pipeline of its
 // own. All sums are taken in a fixed order.
 #pragma once
@@ -53,6 +54,7 @@ struct WindowScoresArgs {
   float scale;
   float softmax_n;
   float threshold;
+  const float* lse;            // [layers, batch, kv_heads, group, window] or null
   unsigned long long* counts;  // [layers, batch] or null
   bool full_softmax;
   bool query_vectors;  // has_vector_rows
@@ -155,6 +157,23 @@ class KeyTile {
 
   /// [warps, kWindowRows]
   __device__ SoftmaxPart* parts() const { return parts_; }
+  /// [kWindowRows], where the parts are, which no kernel has besides.
+  __device__ RowWeight* weights() const { return reinterpret_cast<RowWeight*>(parts_); }
+
+  /// What makes the weights of a row of this head: what window_rows left, or what a given lse says.
+  __device__ RowWeight weight(uint32_t head, uint32_t row) const {
+    const int64_t line =
+        (static_cast<int64_t>(layer_) * args_.batch + batch_) * args_.kv_heads + head;
+    if (row >= rows_) {
+      return {0.0f, 0.0f};  // with -inf throughout: exp(-inf - 0) * 0 is 0
+    }
+    if (args_.lse == nullptr) {
+      return args_.weights[line * args_.max_rows + row];
+    }
+    const int64_t query_head = line * args_.group + row % args_.group;
+    const float lse = args_.lse[query_head * args_.window + elite_[row / args_.group]];
+    return {softmax_base(lse), lse == -INFINITY ? 0 : 1 + (lse - lse)};  // NaN if that is no number
+  }
 
  private:
   __device__ int32_t visible_from(const bool* elite, int64_t position) const {
@@ -322,31 +341,28 @@ __global__ void __launch_bounds__(kWindowMaxWarps* kWarp)
   }
 
   float totals[2][2] = {};  // of the lane's keys, over its rows
-  uint32_t hits = 0;        // of its visual keys
+  uint32_t hits[2][2] = {};
   if (tile.any_key([&](uint32_t key) { return tile.is_visual(key); })) {
     for (uint32_t i = 0; i < heads && tile.rows() > 0; ++i) {
       const uint32_t head = line % args.score_heads * heads + i;
-      const RowWeight* weights =
-          args.weights + (static_cast<int64_t>(unit) * args.kv_heads + head) * args.max_rows;
       tile.load_keys(head);
       for (uint32_t first = 0; first < tile.rows(); first += kWindowRows) {
+        if (threadIdx.x < kWindowRows) {
+          tile.weights()[threadIdx.x] = tile.weight(head, first + threadIdx.x);
+        }
         tile.load_queries(head, first);
         float logits[2][4];
         tile.logits(first, logits);
         for (uint32_t half = 0; half < 2; ++half) {
-          const uint32_t row = first + tile.lane_row(half);
-          // Rows that fill the block have -inf throughout: exp(-inf - 0) * 0 is 0.
-          const RowWeight weight = row < tile.rows() ? weights[row] : RowWeight{0.0f, 0.0f};
+          const RowWeight weight = tile.weights()[tile.lane_row(half)];
           // The largest exponential is 1; a softmax that is NaN or of nothing has none.
           const float threshold = weight.factor > 0 ? args.threshold : INFINITY;
 #pragma unroll
           for (uint32_t k = 0; k < 4; ++k) {
-            const float e = expf(logits[k / 2][2 * half + k % 2] - weight.base);
+            const float x = logits[k / 2][2 * half + k % 2] - weight.base;
+            const float e = expf(x > 0 ? 0 : x);  // above 0 by the rounding of an lse
             totals[k / 2][k % 2] += e * weight.factor;
-            if (args.counts != nullptr && e >= threshold &&
-                tile.is_visual(tile.warp_key() + tile.lane_key(k / 2, k % 2))) {
-              ++hits;
-            }
+            hits[k / 2][k % 2] += e >= threshold;
           }
         }
         __syncthreads();
@@ -354,24 +370,26 @@ __global__ void __launch_bounds__(kWindowMaxWarps* kWarp)
     }
   }
 
-  hits = warp_sum(hits);
-  if (hits > 0 && threadIdx.x % kWarp == 0) {
-    atomicAdd(args.counts + unit, static_cast<unsigned long long>(hits));
-  }
-
   const bool* elite = args.elite + static_cast<int64_t>(unit) * args.window;
   const uint32_t judges = max(count_elite(elite, 0, args.window), 1u);
   const float rows = static_cast<float>(heads * args.group * judges);
   float* scores = args.scores + static_cast<int64_t>(line) * args.seq;
+  uint32_t counted = 0;
 #pragma unroll
   for (uint32_t k = 0; k < 4; ++k) {
     const float total =
         warp_reduce<4>(totals[k / 2][k % 2], [](float a, float b) { return a + b; });
     const uint32_t key = tile.warp_key() + tile.lane_key(k / 2, k % 2);
+    const bool is_visual = tile.is_visual(key);
+    counted += is_visual ? hits[k / 2][k % 2] : 0;
     if (tile.lane_row(0) == 0 && tile.position(key) < args.seq) {
       const float before = first_launch ? 0.0f : scores[tile.position(key)];
-      scores[tile.position(key)] = before + (tile.is_visual(key) ? total / rows : 0.0f);
+      scores[tile.position(key)] = before + (is_visual ? total / rows : 0.0f);
     }
+  }
+  counted = warp_sum(counted);
+  if (args.counts != nullptr && threadIdx.x % kWarp == 0 && counted > 0) {
+    atomicAdd(args.counts + unit, static_cast<unsigned long long>(counted));
   }
 }
 

@@ -95,14 +95,14 @@ struct WindowPlan {
   WindowTile tile;
   int64_t max_rows;  // of a launch, for each KV head: chunk * group
   int64_t layers;    // of a launch
-  int64_t parts;     // [layers, batch, kv_heads, tiles, max_rows]
+  int64_t parts;     // neither if an lse is given: [layers, batch, kv_heads, tiles, max_rows]
   int64_t weights;   // [layers, batch, kv_heads, max_rows]
 
   explicit WindowPlan(const WindowScoresParams& p)
       : chunk(std::min(p.window, kWindowChunk)),
         tile(choose_window_tile(p.dtype, p.head_dim, chunk)),
         max_rows(chunk * (p.query_heads / p.kv_heads)) {
-    const int64_t layer_rows = p.batch * p.kv_heads * max_rows;
+    const int64_t layer_rows = p.lse != nullptr ? 0 : p.batch * p.kv_heads * max_rows;
     const int64_t tiles = tiles_before(p.seq);
     layers = window_layers_per_launch(p, layer_rows * (tiles + 1) * kWindowRowBytes);
     parts = layers * layer_rows * tiles;
