@@ -43,6 +43,7 @@ def window_scores(
     heads="shared",
     softmax="restricted",
     softmax_n=0.0,
+    lse=None,
 ) -> Tensor:
     """One layer; ``[B, H, S]``."""
     batch, kv_heads, seq, dim = key.shape
@@ -64,7 +65,9 @@ def window_scores(
         logits = query[b][:, elites].float() @ k.transpose(1, 2)
         logits = logits * (dim**-0.5 if scale is None else scale)
         logits = logits.masked_fill(~seen, -torch.inf)
-        if softmax_n > 0:
+        if lse is not None:
+            attention = (logits - lse[b][:, elites, None]).exp()
+        elif softmax_n > 0:
             attention = logits.exp() / (softmax_n + logits.exp().sum(-1, keepdim=True))
         else:
             attention = logits.softmax(-1)

@@ -55,6 +55,14 @@ def full_scores(options):
     return function
 
 
+def scores_of_lse(options):
+    def function(x):
+        lse = torch.stack([query.float().norm(dim=3) for query in x[2]])
+        return full_scores({"lse": lse, **options})(x)
+
+    return function
+
+
 def counts(options):
     def function(x):
         judges = x[4][:, -x[2][0].shape[2] :].expand(len(x[0]), -1, -1).contiguous()
@@ -105,6 +113,7 @@ CAPACITY = {"retention": 0.3, "capacity": 50}
         (compress_, {"budget": 6, "heads": "per_kv_head"}),
         (full_scores, {"heads": "per_kv_head"}),
         (full_scores, {"softmax_n": 1.0}),
+        (scores_of_lse, {}),
         (counts, {"threshold": 0.01}),
     ],
 )

@@ -289,6 +289,7 @@ def test_unknown_keywords(function, name):
 STEPS = BASE.inputs()
 QK = (STEPS.queries, STEPS.keys)
 INSIDE = {"window": 16}
+FULL = {"softmax": "full"}
 ATTENTION = zeros(2, 2, 16)
 ELITE = zeros(2, 2, 16, dtype=torch.bool)
 SCORES = zeros(2, 2, 1, 79)
@@ -320,6 +321,19 @@ COUNTS = torch.full((2, 2), 5, dtype=torch.int32)
          ["softmax_n", "inf", "finite"]),
         ("window_scores", (*QK, ELITE), {"softmax": "full", "softmax_n": "1"},
          ["softmax_n", "str", "number"]),
+        ("window_scores", (*QK, ELITE), {"lse": zeros(2, 2, 4, 16)},
+         ["lse", "'full'", "0", "'restricted'"]),
+        ("window_scores", (*QK, ELITE), {"lse": zeros(2, 2, 4, 16), "softmax_n": 2, **FULL},
+         ["lse", "'full'", "0", "2"]),
+        ("window_scores", (*QK, ELITE), {"lse": zeros(2, 2, 2, 16), **FULL},
+         ["lse", "[2, 2, 2, 16]", "query_heads=4"]),
+        ("window_scores", (*QK, ELITE), {"lse": zeros(2, 2, 4, 79), **FULL},
+         ["lse", "[2, 2, 4, 79]", "window=16"]),
+        ("window_scores", (*QK, ELITE), {"lse": zeros(2, 2, 4, 16).half(), **FULL},
+         ["lse", "Half", "Float"]),
+        ("window_scores", (*QK, ELITE), {"lse": zeros(2, 2, 16, 4).mT, **FULL},
+         ["lse", "contiguous"]),
+        ("window_scores", (*QK, ELITE), {"lse": [0.0], **FULL}, ["lse", "list", "tensor"]),
         ("window_scores_and_counts", (*QK, ELITE[:1]), {"threshold": 0.01},
          ["rows", "[1, 2, 16]", "layers=2"]),
         ("window_scores_and_counts", (*QK, ELITE), {"threshold": 0}, ["threshold", "0", "(0, 1]"]),

@@ -98,7 +98,11 @@ class Fuzz:
         r = self.random
         heads, softmax = r.choice(_checks.HEADS), r.choice(_checks.SOFTMAXES)
         n = r.choice([0.0, 1.0, 1e30]) if softmax == "full" else 0.0
-        return {"heads": heads, "softmax": softmax, "softmax_n": n}
+        lse = None
+        if softmax == "full" and n == 0 and r.random() < 0.5:
+            lse = self.tensor(self.kv_heads * self.group, self.layers, self.window).float()
+            lse = lse.permute(2, 0, 1, 3).contiguous()
+        return {"heads": heads, "softmax": softmax, "softmax_n": n, "lse": lse}
 
     def capacity(self):
         r = self.random

@@ -64,6 +64,28 @@ def test_one_launch_a_stage(layers, launches, backend):
         assert names.count(name) == tables, name
 
 
+@pytest.mark.parametrize("window", [128, 129, 300])
+def test_a_long_window_takes_a_set_of_launches_every_128_tokens(window, launches, backend):
+    """Each over the keys up to its last token."""
+    x = make_inputs(*tokens("visual 300"), Case(layers=3, window=window)).to(backend.device)
+    judges = x.valid[:, -window:].expand(3, -1, -1).contiguous()
+    names = launches(
+        lambda: ops.window_scores(x.queries, x.keys, judges, softmax="full", **x.masks)
+    )
+    assert names == ["window_partials", "window_rows", "window_scores"] * -(-window // 128)
+
+
+@pytest.mark.parametrize("window", [16, 300])
+def test_a_given_lse_spares_the_first_pass(window, launches, backend):
+    x = make_inputs(*tokens("visual 300"), Case(layers=130, window=window)).to(backend.device)
+    judges = x.valid[:, -window:].expand(130, -1, -1) & False
+    lse = torch.zeros(130, 1, 4, window, device=backend.device)
+    names = launches(
+        lambda: ops.window_scores(x.queries, x.keys, judges, softmax="full", lse=lse, **x.masks)
+    )
+    assert names == ["window_scores"] * 2 * -(-window // 128)
+
+
 def test_cpu_tensors_launch_nothing():
     x = Case().inputs()
     _C.record_cuda_launches(True)

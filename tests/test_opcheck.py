@@ -32,6 +32,7 @@ def samples(case: Case, device):
     yield OPS.elite_window, (attention, *masks, 0.9)
     elite = OPS.elite_window(attention, *masks, 0.9)
     slots = [40] * case.layers
+    lse = torch.stack([query.float().norm(dim=3) for query in x.queries])
     for per_kv_head, softmax, asked, amount in (
         (False, (), window, (0.3, None, None)),
         (True, (True, 1.0), None, (None, budget, slots)),
@@ -39,6 +40,7 @@ def samples(case: Case, device):
         scores_of = (x.queries, x.keys, elite, *masks, scale, per_kv_head, *softmax)
         yield OPS.window_scores, scores_of
         scores = OPS.window_scores(*scores_of)
+        yield OPS.window_scores, (*scores_of[:7], True, 0.0, lse)
         yield OPS.window_scores_and_counts, (*scores_of[:7], 0.01)
         yield OPS.moments, (scores, *masks)
         statistics = OPS.moments(scores, *masks)

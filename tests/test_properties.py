@@ -5,7 +5,7 @@ import torch
 
 import aircache_ext
 from aircache_ext import ops, reference
-from cases import BASE, BF16, FP32, GRID, PROMPTS, Case, Inputs, tokens
+from cases import BASE, BF16, FP32, GRID, PROMPTS, Case, Inputs, make_inputs, tokens
 from promises import same
 
 
@@ -152,6 +152,19 @@ def test_bitwise_the_same_again_and_on_any_number_of_threads(case, backend, thre
     first = run()
     assert same(first, run())
     for n in (2, 3):
+        threads(n)
+        assert same(first, run())
+
+
+def test_a_window_of_everyone_is_bitwise_the_same_again(backend, threads):
+    x = make_inputs(*tokens("text 9, visual 250, text 41"), Case(window=300)).to(backend.device)
+    judges = x.valid.expand(2, -1, -1).contiguous()
+
+    def run():
+        return [ops.window_scores_and_counts(x.queries, x.keys, judges, threshold=0.1, **x.masks)]
+
+    first = run()
+    for n in (1, 2, 3):
         threads(n)
         assert same(first, run())
 

@@ -8,9 +8,22 @@ import torch
 
 import plain_torch
 from aircache_ext import ops, reference
-from cases import BASE, FULL_GRID, GRID, PROMPTS, Case, Inputs, tokens
+from cases import (
+    BASE,
+    BF16,
+    FP16,
+    FP32,
+    FULL_GRID,
+    GRID,
+    PROMPTS,
+    Case,
+    Inputs,
+    make_inputs,
+    tokens,
+)
 
 HEADS = ("shared", "per_kv_head")
+NAN = float("nan")
 
 
 def check_attention(case: Case, backend, scale=None) -> None:
@@ -66,6 +79,19 @@ def check_full_scores(case: Case, backend, judges, **options) -> None:
     rows = JUDGES[judges](x, x.valid[:, -x.queries[0].shape[2] :])
     elite = rows.expand(len(x.keys), -1, -1).contiguous()
     compare_scores(x, elite, backend, softmax="full", **options)
+
+
+# 300 positions each; CUDA takes 128 tokens of the window at a time.
+LONG_PROMPTS = {
+    "one image": ("text 9, visual 250, text 41",),
+    "padding": ("pad 40, text 4, visual 200, text 56", "visual 170, pad 7, visual 30, text 93"),
+    "images between": ("text 30, visual 90, text 60, visual 60, text 60",),
+    "everything": ("visual 300",),
+}
+
+
+def long_inputs(prompt: str, **options) -> Inputs:
+    return make_inputs(*tokens(*LONG_PROMPTS[prompt]), Case(**{"layers": 1, **options}))
 
 
 @pytest.mark.parametrize("case", GRID, ids=lambda case: case.id)
@@ -128,6 +154,76 @@ def test_who_sees_nothing_gives_nothing(n, backend, isa):
     x = {name: tensor.cpu() for name, tensor in (("visual", visual), ("valid", valid))}
     options |= x
     assert not reference.window_scores([query.cpu()], [key.cpu()], judges.cpu(), **options).any()
+
+
+def log_sums(x: Inputs, scale: float) -> torch.Tensor:
+    """``[L, B, Hq, W]``: what FlashAttention returns beside its output, of the last W queries."""
+    window, seq = x.queries[0].shape[2], x.keys[0].shape[2]
+    seen = x.valid[:, None, None] & torch.ones(window, seq, dtype=torch.bool).tril(seq - window)
+
+    def one_layer(query, key):
+        key = key.double().repeat_interleave(query.shape[1] // key.shape[1], 1)
+        logits = query.double() @ key.transpose(2, 3) * scale
+        return logits.masked_fill(~seen, -math.inf).logsumexp(-1).float()
+
+    return torch.stack([one_layer(*layer) for layer in zip(x.queries, x.keys, strict=True)])
+
+
+def check_scores_of_lse(x: Inputs, backend, heads: str) -> None:
+    scale, y = x.keys[0].shape[3] ** -0.5, x.to(backend.device)
+    lse = log_sums(x, scale)
+    rows = x.valid[:, -lse.shape[3] :] & (torch.arange(lse.shape[3]) % 5 != 1)
+    rows = rows.expand(len(lse), -1, -1).contiguous()
+    options = {"heads": heads, "softmax": "full"}
+    ours = ops.window_scores(
+        y.queries,
+        y.keys,
+        rows.to(backend.device),
+        lse=lse.to(backend.device),
+        **options,
+        **y.masks,
+    ).cpu()
+    exact = reference.window_scores(x.queries, x.keys, rows, lse=lse, **options, **x.masks)
+    plain = [
+        plain_torch.window_scores(q, k, judges, lse=sums, **options, **x.masks)
+        for q, k, judges, sums in zip(x.queries, x.keys, rows, lse, strict=True)
+    ]
+    plain_torch.assert_as_good(ours, exact, torch.stack(plain))
+    softmax = reference.window_scores(x.queries, x.keys, rows, **options, **x.masks)
+    torch.testing.assert_close(ours.double(), softmax, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("dtype", [FP32, FP16, BF16])
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_given_lse(prompt, dtype, heads, backend, isa):
+    for window in (1, 16, 60):
+        x = Case(prompt=prompt, window=window, dtype=dtype, group=3).inputs()
+        check_scores_of_lse(x, backend, heads)
+
+
+@pytest.mark.parametrize("prompt", LONG_PROMPTS)
+def test_a_given_lse_of_a_long_window(prompt, backend, isa):
+    check_scores_of_lse(long_inputs(prompt, window=300, layers=2), backend, "shared")
+
+
+def test_a_given_lse_by_hand(backend, isa):
+    """Weights are exp(logit - lse): at most 1, 0 for a row that saw nothing, NaN for a NaN."""
+    device = backend.device
+    key = torch.tensor([0.0, -1.0, 1.0], device=device).view(1, 1, 3, 1)
+    query = torch.ones(1, 1, 1, 1, device=device)
+    everyone = torch.ones(1, 3, dtype=torch.bool, device=device)
+    options = {"visual": everyone, "scale": 1.0, "softmax": "full"}
+    for lse, expected in (
+        (0.5, [math.exp(-0.5), math.exp(-1.5), 1.0]),
+        (2.0, [math.exp(-2), math.exp(-3), math.exp(-1)]),
+        (100.0, [0.0, 0.0, 0.0]),
+        (-math.inf, [0.0, 0.0, 0.0]),
+        (NAN, [NAN, NAN, NAN]),
+    ):
+        given = torch.full((1, 1, 1, 1), lse, device=device)
+        ours = ops.window_scores([query], [key], everyone[None, :, :1], lse=given, **options)
+        assert ours.flatten().tolist() == pytest.approx(expected, abs=1e-30, rel=1e-6, nan_ok=True)
 
 
 def check_counts(case: Case, backend, judges: str, heads: str, threshold: float) -> None:
@@ -263,6 +359,58 @@ def test_a_long_prompt(backend, isa):
         del PROMPTS["long"]
 
 
+@pytest.mark.parametrize("softmax", ["restricted", "full"])
+@pytest.mark.parametrize("window", [127, 128, 129, 256, 257, 300])
+@pytest.mark.parametrize("prompt", LONG_PROMPTS)
+def test_windows_up_to_the_whole_prompt(prompt, window, softmax, backend, isa):
+    """Every token judges (H2O, PrefixKV), or of a restricted softmax, the whole instruction."""
+    x = long_inputs(prompt, window=window)
+    rows = x.valid[:, -window:]
+    if softmax == "restricted":
+        rows = reference.instruction_tokens(x.visual, x.valid, window)
+    compare_scores(x, rows[None].clone(), backend, softmax=softmax, heads=HEADS[window % 2])
+
+
+def test_a_long_restricted_window(backend, isa):
+    """CUDA takes it in three parts, each with the elite keys of those before it."""
+    x = make_inputs(*tokens("text 3, visual 40, text 277"), Case(layers=1, window=270))
+    rows = reference.instruction_tokens(x.visual, x.valid, 270)
+    rows[:, ::3] = False
+    compare_scores(x, rows[None].clone(), backend)
+
+
+@pytest.mark.parametrize("dtype", [FP32, BF16])
+def test_long_windows_in_which_few_judge(dtype, backend, isa):
+    """Whole parts of the window have nobody, in one row of the batch or in both."""
+    x = long_inputs("padding", window=300, dtype=dtype, layers=2)
+    for judges in ([], [0], [299], [10, 140], [127, 128, 299], range(130, 250)):
+        rows = torch.zeros(2, 2, 300, dtype=torch.bool)
+        rows[0, 1, list(judges)] = True
+        rows[1] = rows[0].flip(0)
+        compare_scores(x, rows & x.valid, backend, softmax="full", softmax_n=0.5)
+
+
+def test_significant_weights_of_a_long_window(backend, isa):
+    PROMPTS["long"] = LONG_PROMPTS["padding"]
+    try:
+        for heads in HEADS:
+            check_counts(Case(prompt="long", window=300), backend, "the whole window", heads, 0.05)
+    finally:
+        del PROMPTS["long"]
+
+
+@pytest.mark.parametrize("judge", [0, 127, 128, 150, 299])
+def test_nan_in_a_long_window(judge, backend, isa):
+    """For all of V, before the token that judges and after it, of its KV head alone."""
+    x = long_inputs("everything", window=300).to(backend.device)
+    x.queries[0][0, 2, judge] = NAN
+    everyone = torch.ones(1, 2, 300, dtype=torch.bool, device=backend.device)[:, :1]
+    options = {"softmax": "full", "heads": "per_kv_head", **x.masks}
+    ours = ops.window_scores(x.queries, x.keys, everyone.contiguous(), **options)
+    assert not ours[0, 0, 0].isnan().any()
+    assert ours[0, 0, 1].isnan().all()
+
+
 @pytest.mark.parametrize("garbage", [float("nan"), float("inf")])
 def test_what_is_not_read_does_not_matter(garbage, backend, isa):
     """Padding and the text outside the window may hold anything, and so may unused queries."""
@@ -340,9 +488,6 @@ def test_masks_may_repeat_one_row(backend):
         ops.instruction_attention(x.queries, x.keys, **masks),
         ops.instruction_attention(x.queries, x.keys, **x.masks),
     )
-
-
-NAN = float("nan")
 
 
 @pytest.mark.parametrize(

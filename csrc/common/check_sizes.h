@@ -34,10 +34,12 @@ void check_attention_sizes(const Params& p) {
 template <class Params>
 void check_scoring(const Params& p) {
   check_attention_sizes(p);
-  check(p.softmax_n >= 0 && std::isfinite(p.softmax_n), "softmax_n is ", p.softmax_n,
-        " but must be at least 0 and finite");
+  check(p.softmax_n == 0 || (p.softmax_n > 0 && std::isnormal(p.softmax_n)), "softmax_n is ",
+        p.softmax_n, " but must be 0 or positive, finite and not subnormal");
   check(p.softmax_n == 0 || p.full_softmax, "softmax_n is ", p.softmax_n,
         " but must be 0 unless the softmax is full");
+  check(p.lse == nullptr || (p.full_softmax && p.softmax_n == 0 && p.counts == nullptr),
+        "lse is given but goes only with a full softmax, without softmax_n and counts");
   if (p.counts != nullptr) {
     check(p.full_softmax && p.softmax_n == 0, "significant weights are counted of a full softmax");
     check(p.threshold > 0 && p.threshold <= 1, "threshold is ", p.threshold,

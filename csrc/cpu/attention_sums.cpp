@@ -2,12 +2,13 @@
 //
 // Bytes: every key once per block of 16 rows. Operations: rows * keys * (2 dim + an exponential).
 //
-// Schedule, per block of rows:
+// Schedule, per block of rows, over the keys that one of them sees:
 //   1. logits[r][j] by blocks of 3 rows x 4 keys: 12 accumulators along dim, 7 loads for 12
 //      multiply-adds, so the block is bound by the multiply-adds, and uses all 16 registers of
 //      AVX2. 16-bit keys are widened once for all rows, four keys at a time, in the first-level
 //      cache.
-//   2. per row: maximum, exponentials in place, their sum (in double across chunks).
+//   2. per row: maximum, exponentials in place, their sum (in double across chunks); exponentials
+//      alone where the log of the sum is given.
 //   3. sums[i] += exponential / row sum, over the block's rows; and hits, likewise.
 #include "cpu/attention_sums.h"
 
@@ -80,20 +81,20 @@ template <class T>
 
 // kWiden: keys are no floats, or no whole number of vectors, and go through `wide` [kKeyBlock, padded].
 template <bool kWiden, class T>
-void all_logits(const AttentionSums& a, const float* query, int64_t rows, int64_t padded,
-                float* wide, float* logits, int64_t logits_stride) {
-  for (int64_t first = 0; first < a.keys; first += kKeyBlock) {
+void all_logits(const AttentionSums& a, const float* query, int64_t rows, int64_t keys,
+                int64_t padded, float* wide, float* logits, int64_t logits_stride) {
+  for (int64_t first = 0; first < keys; first += kKeyBlock) {
     // The last block repeats the last key; rows are padded, and what it writes there is replaced.
     const float* key[kKeyBlock];
     for (int64_t k = 0; k < kKeyBlock; ++k) {
-      const void* source = a.key[first + k < a.keys ? first + k : a.keys - 1];
+      const void* source = a.key[first + k < keys ? first + k : keys - 1];
       if constexpr (kWiden) {
         widen(static_cast<const T*>(source), a.dim, padded, wide + k * padded);
         key[k] = wide + k * padded;
       } else {
         key[k] = static_cast<const float*>(source);
       }
-      if (first + k + kPrefetch < a.keys) {
+      if (first + k + kPrefetch < keys) {
         prefetch(a.key[first + k + kPrefetch], a.dim * static_cast<int64_t>(sizeof(T)));
       }
     }
@@ -128,26 +129,59 @@ float softmax_base(const float* row, int64_t padded, float softmax_n) {
   return sink_or_nothing ? 0 : maximum;
 }
 
-// Turns the first n logits of a row into exponentials and returns 1 / their sum. The row is padded
-// with -inf to whole vectors, which become zeros.
-float exponentials(float* row, int64_t n, int64_t padded, float softmax_n) {
-  for (int64_t i = n; i < padded; ++i) {
-    row[i] = -__builtin_inff();
-  }
-  const Vec base = splat(softmax_base(row, padded, softmax_n));
+// Turns logits into exponentials, of at most 1, and returns their sum.
+double exponentials(float* row, int64_t padded, Vec base) {
   constexpr int64_t kChunk = 1024;
-  double total = softmax_n > 0 ? softmax_n * exp_nonpositive(-base)[0] : 0;
+  double total = 0;
   for (int64_t begin = 0; begin < padded; begin += kChunk) {
     const int64_t end = begin + kChunk < padded ? begin + kChunk : padded;
     Vec partial = {};
     for (int64_t i = begin; i < end; i += kLanes) {
-      const Vec e = exp_nonpositive(load(row + i) - base);
+      const Vec x = load(row + i) - base;
+      const Vec e = exp_nonpositive(Vec{} < x ? Vec{} : x);  // above 0 by the rounding of an lse
       store(row + i, e);
       partial += e;
     }
     total += static_cast<double>(sum(partial));
   }
+  return total;
+}
+
+// Turns a row's logits into exponentials and returns the factor that makes weights of them.
+float softmax_factor(float* row, int64_t padded, float softmax_n) {
+  const Vec base = splat(softmax_base(row, padded, softmax_n));
+  const double sink = softmax_n > 0 ? softmax_n * exp_nonpositive(-base)[0] : 0;
+  const double total = sink + exponentials(row, padded, base);
   return total == 0 ? 0 : static_cast<float>(1.0 / total);
+}
+
+// The same where the log of the sum is known.
+float softmax_factor_of_lse(float* row, int64_t padded, float lse) {
+  const bool nothing = lse == -__builtin_inff();
+  exponentials(row, padded, splat(nothing ? 0 : lse));
+  return nothing ? 0 : 1 + (lse - lse);  // NaN if that is no number
+}
+
+// sums[i] += exponentials[r][i] * factor[r] for the keys that have any, `stride` in all.
+void add_weights(const AttentionSums& a, const float* exponentials, int64_t stride,
+                 const float* factor, int64_t rows) {
+  int64_t i = 0;
+  for (; i < a.summed && i < stride; i += kLanes) {
+    Vec total = {};  // the block's alone: rounding errors grow with the length of a sum
+    for (int64_t r = 0; r < rows; ++r) {
+      total += load(exponentials + r * stride + i) * factor[r];
+    }
+    store(a.sums + i, load(a.sums + i) + total);
+  }
+  float others = 0;  // what keys that no row sees get: NaN where a softmax is NaN
+  for (int64_t r = 0; r < rows; ++r) {
+    others += 0 * factor[r];
+  }
+  if (others != 0) {
+    for (; i < a.summed; i += kLanes) {
+      store(a.sums + i, load(a.sums + i) + others);
+    }
+  }
 }
 
 // A weight is an exponential times its row's factor, and the largest exponential is 1.
@@ -157,7 +191,7 @@ void count_hits(const AttentionSums& a, const float* exponentials, int64_t strid
     if (!(factor[r] > 0)) {  // no key, or NaN
       continue;
     }
-    for (int64_t i = 0; i < a.summed; i += kLanes) {
+    for (int64_t i = 0; i < a.summed && i < stride; i += kLanes) {
       IntVec hits;
       std::memcpy(&hits, a.hits + i, sizeof(hits));
       hits -= load(exponentials + r * stride + i) >= a.threshold;  // true is -1
@@ -169,7 +203,6 @@ void count_hits(const AttentionSums& a, const float* exponentials, int64_t strid
 template <class T>
 void run(const AttentionSums& a) {
   const int64_t padded = round_up(a.dim, kLaneStep);
-  const int64_t logits_stride = round_up(a.keys, kLaneStep);
   float* query = a.scratch;
   float* wide = query + kRowBlock * padded;
   float* logits = wide + kKeyBlock * padded;
@@ -181,22 +214,25 @@ void run(const AttentionSums& a) {
     for (int64_t r = 0; r < rows; ++r) {
       widen(static_cast<const T*>(a.query[first + r]), a.dim, padded, query + r * padded);
     }
-    logits_of(a, query, rows, padded, wide, logits, logits_stride);
-
-    float weight[kRowBlock];
+    int64_t keys = 0;
     for (int64_t r = 0; r < rows; ++r) {
-      weight[r] = exponentials(logits + r * logits_stride, a.visible[first + r], logits_stride,
-                               a.softmax_n);
+      keys = a.visible[first + r] > keys ? a.visible[first + r] : keys;
     }
-    for (int64_t i = 0; i < a.summed; i += kLanes) {
-      Vec total = load(a.sums + i);
-      for (int64_t r = 0; r < rows; ++r) {
-        total += load(logits + r * logits_stride + i) * weight[r];
+    const int64_t stride = round_up(keys > 0 ? keys : 1, kLaneStep);
+    logits_of(a, query, rows, keys, padded, wide, logits, stride);
+
+    float factor[kRowBlock];
+    for (int64_t r = 0; r < rows; ++r) {
+      float* row = logits + r * stride;
+      for (int64_t i = a.visible[first + r]; i < stride; ++i) {
+        row[i] = -__builtin_inff();  // becomes 0
       }
-      store(a.sums + i, total);
+      factor[r] = a.lse == nullptr ? softmax_factor(row, stride, a.softmax_n)
+                                   : softmax_factor_of_lse(row, stride, a.lse[first + r]);
     }
+    add_weights(a, logits, stride, factor, rows);
     if (a.hits != nullptr) {
-      count_hits(a, logits, logits_stride, weight, rows);
+      count_hits(a, logits, stride, factor, rows);
     }
   }
 }

@@ -21,13 +21,14 @@ struct AttentionSums {
   const int64_t* visible = nullptr;    // [rows] row r attends to keys [0, visible[r])
   int64_t rows = 0;
   const void* const* key = nullptr;  // [keys] first element of each key
-  int64_t keys = 0;
+  int64_t keys = 0;                  // the most that any row sees, or more
   DType dtype = DType::kFloat32;
   int64_t dim = 0;
   float scale = 0;
   float softmax_n = 0;
-  int64_t summed = 0;     // only the first `summed` keys are of interest
-  float* sums = nullptr;  // [round_up(summed, kLaneStep)], added to
+  int64_t summed = 0;          // only the first `summed` keys are of interest
+  float* sums = nullptr;       // [round_up(summed, kLaneStep)], added to
+  const float* lse = nullptr;  // [rows] log of the softmax's sum; or null
   float threshold = 0;
   int32_t* hits = nullptr;   // like sums; or null
   float* scratch = nullptr;  // [attention_sums_scratch(keys, dim)]

@@ -26,24 +26,40 @@ namespace {
 // Enough tasks per worker and wave that a late one does not leave the others idle for long.
 constexpr int64_t kTasksPerWorker = 8;
 
+// Elite tokens whose weights are added up before they join the others'. A long window has many: their
+// pointers stay few, and rounding errors grow with the length of a sum.
+constexpr int64_t kTokensTogether = 128;
+
+// The most keys that a list has: the elite tokens have places of their own in a restricted one.
+int64_t most_keys(const WindowScoresParams& p) { return p.full_softmax ? p.seq : p.seq + p.window; }
+
+// The most query rows that are taken together.
+int64_t most_rows(const WindowScoresParams& p) {
+  return std::min(p.window, kTokensTogether) * (p.query_heads / p.kv_heads);
+}
+
 // One worker's memory. The keys are listed so that what an elite token sees is always a prefix.
 struct Scratch {
-  int64_t* positions;    // [seq + window]
+  int64_t* positions;    // [most_keys]
   int64_t* tokens;       // [window] elite rows of the query
-  int64_t* visible;      // [window * group]
-  const void** queries;  // [window * group]
-  const void** keys;     // [seq + window]
+  int64_t* visible;      // [most_rows]
+  const void** queries;  // [most_rows]
+  float* lse;            // [most_rows]; if it is given
+  const void** keys;     // [most_keys]
+  float* sums;           // [seq], padded; of the tokens taken together
   int32_t* hits;         // [seq], padded; if there are counts
   float* rows;
 
   Scratch(const WindowScoresParams& p, Workspace& workspace)
-      : positions(workspace.take<int64_t>(p.seq + p.window)),
+      : positions(workspace.take<int64_t>(most_keys(p))),
         tokens(workspace.take<int64_t>(p.window)),
-        visible(workspace.take<int64_t>(p.window * (p.query_heads / p.kv_heads))),
-        queries(workspace.take<const void*>(p.window * (p.query_heads / p.kv_heads))),
-        keys(workspace.take<const void*>(p.seq + p.window)),
+        visible(workspace.take<int64_t>(most_rows(p))),
+        queries(workspace.take<const void*>(most_rows(p))),
+        lse(p.lse == nullptr ? nullptr : workspace.take<float>(most_rows(p))),
+        keys(workspace.take<const void*>(most_keys(p))),
+        sums(workspace.take<float>(round_up(p.seq, kLaneStep))),
         hits(p.counts == nullptr ? nullptr : workspace.take<int32_t>(round_up(p.seq, kLaneStep))),
-        rows(workspace.take<float>(attention_sums_scratch(p.seq + p.window, p.head_dim))) {}
+        rows(workspace.take<float>(attention_sums_scratch(most_keys(p), p.head_dim))) {}
 };
 
 // How the work is cut, and where its memory lies.
@@ -80,26 +96,28 @@ struct KeyList {
 // Visual tokens, then elite tokens in ascending order: all of V and E up to here.
 KeyList list_restricted(const WindowScoresParams& p, int64_t batch, int64_t n_elite,
                         const Scratch& scratch) {
-  const int64_t group = p.query_heads / p.kv_heads;
   const int64_t n_visual = visual_positions(p.masks, batch, p.seq, scratch.positions);
   for (int64_t e = 0; e < n_elite; ++e) {
     scratch.positions[n_visual + e] = p.seq - p.window + scratch.tokens[e];
-    std::fill_n(scratch.visible + e * group, group, n_visual + e + 1);
   }
   return {.keys = n_visual + n_elite, .summed = n_visual};
 }
 
 // Valid tokens in ascending order: everything up to here.
-KeyList list_full(const WindowScoresParams& p, int64_t batch, int64_t n_elite,
-                  const Scratch& scratch) {
-  const int64_t group = p.query_heads / p.kv_heads;
+KeyList list_full(const WindowScoresParams& p, int64_t batch, const Scratch& scratch) {
   const int64_t n_valid = valid_positions(p.masks, batch, p.seq, scratch.positions);
-  for (int64_t e = 0; e < n_elite; ++e) {
-    const int64_t* end = std::upper_bound(scratch.positions, scratch.positions + n_valid,
-                                          p.seq - p.window + scratch.tokens[e]);
-    std::fill_n(scratch.visible + e * group, group, end - scratch.positions);
-  }
   return {.keys = n_valid, .summed = n_valid};
+}
+
+// How many keys of the list elite token e sees.
+int64_t seen_by(const WindowScoresParams& p, const KeyList& list, int64_t e,
+                const Scratch& scratch) {
+  if (!p.full_softmax) {
+    return list.summed + e + 1;
+  }
+  const int64_t* end = std::upper_bound(scratch.positions, scratch.positions + list.keys,
+                                        p.seq - p.window + scratch.tokens[e]);
+  return end - scratch.positions;
 }
 
 // The sums over one KV head's query rows, in the order of the row's visual tokens.
@@ -115,28 +133,45 @@ void score_head(const WindowScoresParams& p, int64_t layer, int64_t batch, int64
       scratch.tokens[n_elite++] = w;
     }
   }
-  const KeyList list = p.full_softmax ? list_full(p, batch, n_elite, scratch)
-                                      : list_restricted(p, batch, n_elite, scratch);
-  std::fill_n(sums, round_up(list.summed, kLaneStep), 0.0f);
+  const KeyList list =
+      p.full_softmax ? list_full(p, batch, scratch) : list_restricted(p, batch, n_elite, scratch);
+  const int64_t padded = round_up(list.summed, kLaneStep);
+  std::fill_n(sums, padded, 0.0f);
   if (p.counts != nullptr) {
-    std::fill_n(scratch.hits, round_up(list.summed, kLaneStep), 0);
+    std::fill_n(scratch.hits, padded, 0);
   }
-  group_rows(p.query[layer], batch, head, group, element, scratch.tokens, n_elite, scratch.queries);
   head_rows(p.key[layer], batch, head, element, scratch.positions, list.keys, scratch.keys);
-  attention_sums({.query = scratch.queries,
-                  .visible = scratch.visible,
-                  .rows = n_elite * group,
-                  .key = scratch.keys,
-                  .keys = list.keys,
-                  .dtype = p.dtype,
-                  .dim = p.head_dim,
-                  .scale = p.scale,
-                  .softmax_n = p.softmax_n,
-                  .summed = list.summed,
-                  .sums = sums,
-                  .threshold = p.threshold,
-                  .hits = scratch.hits,
-                  .scratch = scratch.rows});
+  for (int64_t first = 0; first < n_elite; first += kTokensTogether) {
+    const int64_t tokens = std::min(kTokensTogether, n_elite - first);
+    group_rows(p.query[layer], batch, head, group, element, scratch.tokens + first, tokens,
+               scratch.queries);
+    for (int64_t e = 0; e < tokens; ++e) {
+      std::fill_n(scratch.visible + e * group, group, seen_by(p, list, first + e, scratch));
+      for (int64_t g = 0; p.lse != nullptr && g < group; ++g) {
+        const int64_t query_head = (layer * p.batch + batch) * p.query_heads + head * group + g;
+        scratch.lse[e * group + g] = p.lse[query_head * p.window + scratch.tokens[first + e]];
+      }
+    }
+    std::fill_n(scratch.sums, padded, 0.0f);
+    attention_sums({.query = scratch.queries,
+                    .visible = scratch.visible,
+                    .rows = tokens * group,
+                    .key = scratch.keys,
+                    .keys = list.keys,
+                    .dtype = p.dtype,
+                    .dim = p.head_dim,
+                    .scale = p.scale,
+                    .softmax_n = p.softmax_n,
+                    .summed = list.summed,
+                    .sums = scratch.sums,
+                    .lse = scratch.lse,
+                    .threshold = p.threshold,
+                    .hits = scratch.hits,
+                    .scratch = scratch.rows});
+    for (int64_t i = 0; i < list.summed; ++i) {
+      sums[i] += scratch.sums[i];
+    }
+  }
   if (p.full_softmax) {  // what is listed between the visual tokens goes
     int64_t n_visual = 0;
     int64_t hits = 0;

@@ -176,10 +176,16 @@ Tensor run_window_scores(Attention<WindowScoresParams>& op, const Tensor& like, 
 template <class Backend>
 Tensor window_scores(const Tensors& query, const Tensors& key, const Tensor& elite,
                      const Tensor& visual, const std::optional<Tensor>& valid, double scale,
-                     bool per_kv_head, bool full_softmax, double softmax_n) {
+                     bool per_kv_head, bool full_softmax, double softmax_n,
+                     const std::optional<Tensor>& lse) {
   Attention<WindowScoresParams> op(query, key, visual, valid, scale);
   op.params.full_softmax = full_softmax;
   op.params.softmax_n = static_cast<float>(softmax_n);
+  if (lse) {
+    op.expect.contiguous(*lse, "lse", {ScalarType::Float},
+                         {&op.layers, &op.batch, &op.query_heads, &op.window});
+    op.params.lse = lse->const_data_ptr<float>();
+  }
   return run_window_scores<Backend>(op, key[0], elite, "elite", per_kv_head);
 }
 

@@ -28,11 +28,12 @@ AIRCACHE_LIBRARY(AIRCACHE_NAMESPACE, m) {
 
   // The score of every visual token (Eq. 7-8): the mean attention of the elite tokens, whose softmax
   // is restricted to the visual keys and the elite ones so far, or full: over all valid keys so far,
-  // and then perhaps CSP's exp(o) / (softmax_n + sum exp(o)).
-  //   elite [L, B, W] bool -> scores [L, B, H, S] fp32, 0 where a position is not visual.
+  // and then perhaps CSP's exp(o) / (softmax_n + sum exp(o)), or exp(o - lse) with a given lse.
+  //   elite [L, B, W] bool, lse [L, B, Hq, W] fp32 -> scores [L, B, H, S] fp32, 0 where a position is not visual.
   m.def(
       "window_scores(Tensor[] query, Tensor[] key, Tensor elite, Tensor visual, Tensor? valid, "
-      "float scale, bool per_kv_head, bool full_softmax=False, float softmax_n=0.0) -> Tensor");
+      "float scale, bool per_kv_head, bool full_softmax=False, float softmax_n=0.0, "
+      "Tensor? lse=None) -> Tensor");
 
   // The same of a full softmax, and how many weights of visual tokens are at least `threshold` times
   // the largest of their row, over all query heads and the rows that judge (VL-Cache).

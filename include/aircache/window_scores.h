@@ -14,11 +14,16 @@
 // which e does not see and gives 0, and any valid token may be elite, a visual one too. It may have
 // CSP's sink, the n-softmax exp(o) / (softmax_n + sum exp(o)).
 //
+// The log of each softmax's sum may be given, as FlashAttention returns it: then weights are
+// exp(q . k * scale - lse), at most 1, and the keys are read once less. A row whose lse is -inf gives
+// 0.
+//
 // In the same pass it can count, over all query heads, the weights of V that are significant: at
 // least `threshold` times the largest of their row, over everything that the row's softmax is over.
 // VL-Cache's sparsity is what is left.
 //
-// Ours: a softmax that is NaN is NaN for all of V, and one of no key, or of logits that are all -inf,
+// Ours: a softmax that is NaN is NaN for all of V (with a given lse, for what the row sees of it at
+// least), and one of no key, or of logits that are all -inf,
 // is 0; neither has significant weights.
 #pragma once
 
@@ -46,11 +51,13 @@ struct WindowScoresParams {
   float scale = 0;
   bool per_kv_head = false;
   bool full_softmax = false;
-  float softmax_n = 0;        // at least 0 and finite; 0 unless the softmax is full
-  float threshold = 0;        // in (0, 1] if there are counts, which need a plain full softmax
-  int64_t* counts = nullptr;  // [layers, batch], contiguous, added to; or null
-  float* scores = nullptr;    // [layers, batch, per_kv_head ? kv_heads : 1, seq], contiguous
-  void* workspace = nullptr;  // 64-byte aligned, of the size below
+  float softmax_n = 0;         // at least 0 and finite; 0 unless the softmax is full
+  const float* lse = nullptr;  // [layers, batch, query_heads, window], contiguous: natural log of a
+                               // full softmax's sum, without softmax_n and counts; or null
+  float threshold = 0;         // in (0, 1] if there are counts, which need a plain full softmax
+  int64_t* counts = nullptr;   // [layers, batch], contiguous, added to; or null
+  float* scores = nullptr;     // [layers, batch, per_kv_head ? kv_heads : 1, seq], contiguous
+  void* workspace = nullptr;   // 64-byte aligned, of the size below
 };
 
 namespace cpu {

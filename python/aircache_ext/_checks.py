@@ -180,6 +180,17 @@ def check_softmax_n(softmax_n: Any, softmax: str) -> None:
         raise ValueError(f"softmax_n is {softmax_n} but must be 0 unless softmax is 'full'")
 
 
+def check_lse(lse: Any, softmax: str, softmax_n: float) -> None:
+    if lse is None:
+        return
+    if not isinstance(lse, Tensor):
+        raise TypeError(f"lse is a {type(lse).__name__} but must be a tensor")
+    if softmax != "full" or softmax_n > 0:
+        raise ValueError(
+            f"lse goes with softmax 'full' and softmax_n 0 but they are {softmax!r} and {softmax_n}"
+        )
+
+
 def check_threshold(threshold: Any) -> None:
     _check_number("threshold", threshold)
     if not 0 < threshold <= 1:

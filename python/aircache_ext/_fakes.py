@@ -31,6 +31,7 @@ def _(
     per_kv_head,
     full_softmax=False,
     softmax_n=0.0,
+    lse=None,
 ):
     return _scores(key, per_kv_head)
 

@@ -106,6 +106,7 @@ def window_scores(
     heads: Heads = "shared",
     softmax: Softmax = "restricted",
     softmax_n: float = 0.0,
+    lse: Tensor | None = None,
 ) -> Tensor:
     """The score of every visual token: its mean attention from the elite tokens (Eq. 7-8).
 
@@ -126,6 +127,9 @@ def window_scores(
         heads: ``"shared"`` averages over all query heads, ``"per_kv_head"`` over each KV head's.
         softmax: ``"restricted"`` or ``"full"``.
         softmax_n: CSP's n of a full softmax, at least 0; 0 is the softmax itself.
+        lse: ``[L, B, Hq, W]`` float32, contiguous: the natural log of the sum of a full softmax's
+            exponentials, of the scaled logits of all valid keys up to the row, as FlashAttention
+            returns it; -inf where there are none. Spares one of two passes over the keys.
 
     Returns:
         ``[L, B, H, S]`` float32; 0 where a position is not a valid visual token.
@@ -133,6 +137,7 @@ def window_scores(
     _checks.check_heads(heads)
     _checks.check_softmax(softmax)
     _checks.check_softmax_n(softmax_n, softmax)
+    _checks.check_lse(lse, softmax, softmax_n)
     queries, keys = _checks.detached(queries), _checks.detached(keys)
     per_kv_head, full_softmax = heads == "per_kv_head", softmax == "full"
     return _ops.window_scores(
@@ -145,6 +150,7 @@ def window_scores(
         per_kv_head,
         full_softmax,
         softmax_n,
+        None if lse is None else lse.detach(),
     )
 
 

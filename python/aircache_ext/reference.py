@@ -111,6 +111,7 @@ def window_scores(
     heads: str = "shared",
     softmax: str = "restricted",
     softmax_n: float = 0.0,
+    lse: Tensor | None = None,  # [L, B, Hq, W]
     dtype: torch.dtype = torch.float64,
 ) -> Tensor:  # [L, B, H, S]
     """What the elite window thinks of every visual token.
@@ -123,18 +124,23 @@ def window_scores(
     which it sees nothing. CSP's n-softmax (arXiv 2412.04652, Eq. 7) is
     ``exp(o) / (softmax_n + sum exp(o))``: a softmax with one more logit, ``log(softmax_n)``.
 
+    With an ``lse``, the log of each full softmax's sum, weights are ``exp(o - lse)``, at most 1.
+
     A token that sees no key, or none but at -inf, gives 0 to all (ours).
     """
     is_visual, _ = visual_and_text(visual, valid)
     options = {"scale": scale, "softmax": softmax, "softmax_n": softmax_n, "dtype": dtype}
 
-    def one_layer(query: Tensor, key: Tensor, elite: Tensor) -> Tensor:
-        attention = _window_attention(query, key, elite, visual, valid, **options)
+    def one_layer(query: Tensor, key: Tensor, elite: Tensor, lse: Tensor | None) -> Tensor:
+        attention = _window_attention(query, key, elite, visual, valid, lse=lse, **options)
         scores = attention.sum(3) / elite.sum(1).clamp(min=1)[:, None, None, None]  # [B,Hkv,G,S]
         scores = scores.mean((1, 2)).unsqueeze(1) if heads == "shared" else scores.mean(2)
         return scores.masked_fill(~is_visual[:, None], 0.0)
 
-    return torch.stack([one_layer(*layer) for layer in zip(queries, keys, elite, strict=True)])
+    sums = [None] * len(keys) if lse is None else lse
+    return torch.stack(
+        [one_layer(*layer) for layer in zip(queries, keys, elite, sums, strict=True)]
+    )
 
 
 def _window_attention(
@@ -147,6 +153,7 @@ def _window_attention(
     scale: float | None,
     softmax: str,
     softmax_n: float,
+    lse: Tensor | None = None,  # [B, Hq, W]
     dtype: torch.dtype,
 ) -> Tensor:  # [B, Hkv, G, W, S]
     """One layer's ``A_h[e, .]`` of :func:`window_scores`; 0 in rows that are not elite."""
@@ -163,11 +170,16 @@ def _window_attention(
     logits = torch.einsum("bhgwd,bhsd->bhgws", query, key.to(dtype))
     logits = logits * (dim**-0.5 if scale is None else scale)
     logits = logits.masked_fill(~readable[:, None, None], -math.inf)
-    sink = math.log(softmax_n) if softmax_n > 0 else -math.inf
-    logits = torch.nn.functional.pad(logits, (0, 1), value=sink)
-    blind = (logits == -math.inf).all(-1, keepdim=True)
-    attention = logits.softmax(-1)[..., :-1].masked_fill(blind, 0.0)
-    return attention.masked_fill(~elite[:, None, None, :, None], 0.0)
+    if lse is None:
+        sink = math.log(softmax_n) if softmax_n > 0 else -math.inf
+        logits = torch.nn.functional.pad(logits, (0, 1), value=sink)
+        blind = (logits == -math.inf).all(-1, keepdim=True)
+        attention = logits.softmax(-1)[..., :-1]
+    else:
+        lse = lse.to(dtype).unflatten(1, (key.shape[1], -1)).unsqueeze(-1)  # [B, Hkv, G, W, 1]
+        blind = lse == -math.inf
+        attention = (logits - lse).clamp(max=0).exp()
+    return attention.masked_fill(blind, 0.0).masked_fill(~elite[:, None, None, :, None], 0.0)
 
 
 def window_scores_and_counts(

@@ -308,12 +308,34 @@ void worker_counts() {
   }
 }
 
+// A window of everyone: all query rows of a head, none of whose lists grow with it but the tokens.
+void long_windows() {
+  WindowScoresParams p = {.dtype = DType::kBFloat16,
+                          .batch = 1,
+                          .query_heads = 28,
+                          .kv_heads = 4,
+                          .window = 8192,
+                          .seq = 8192,
+                          .head_dim = 128,
+                          .full_softmax = true};
+  for (const int64_t layers : {8, 28}) {
+    p.layers = layers;
+    const int64_t cache = 2 * layers * 4 * 8192 * 128 * 2;
+    for (const int workers : {1, 2, 4}) {
+      expect_equal(cpu::window_scores_workspace_bytes(p, threads(workers)) < cache / 20, true,
+                   "a workspace within 5 % of the cache with " + std::to_string(workers) +
+                       " workers: whether it is");
+    }
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const std::map<std::string, void (*)()> tests = {{"error_messages", error_messages},
                                                    {"row_budgets", row_budgets},
-                                                   {"worker_counts", worker_counts}};
+                                                   {"worker_counts", worker_counts},
+                                                   {"long_windows", long_windows}};
   const auto test = tests.find(argc == 2 ? argv[1] : "");
   if (test == tests.end()) {
     std::cerr << "usage: core_test NAME\n";

@@ -24,7 +24,7 @@ void expect_equal(const T& got, const U& wanted, const std::string& what) {
 
 // Bytes by hand: a key takes its dim and 16 bytes against bank conflicts; beside the keys there are
 // 16 query rows, (max, sum) of 16 rows for each warp, 4 bytes a key, 32 numbers to scan with, and 4
-// bytes a token of the window.
+// bytes a token of the launch.
 int64_t window_bytes(int64_t warps, int64_t row_bytes, int64_t window) {
   return (16 * warps + 16) * (row_bytes + 16) + warps * 16 * 8 + 16 * warps * 4 + 128 + 4 * window;
 }
@@ -54,7 +54,7 @@ void window_tiles() {
     std::cerr << "fp32 of dim 1024 cannot fit, but was given a tile\n";
     ++failures;
   } catch (const Error& error) {
-    expect_equal(std::string(error.what()).find("head_dim 1024 with a window of 32"), 0, "message");
+    expect_equal(std::string(error.what()).find("head_dim 1024 needs"), 0, "message");
   }
 }
 
@@ -71,6 +71,34 @@ void window_layers() {
   expect_equal(window_layers_per_launch(p, int64_t{1} << 40), 1, "layers of too much");
   p.layers = 28;  // the cache is 28 * 16 MiB, 2 % of it less than 16 MiB
   expect_equal(window_layers_per_launch(p, 1 << 20), 16, "layers of 1 MiB");
+  p.window = 129;
+  expect_equal(window_layers_per_launch(p, 1 << 20), 8, "layers of 1 MiB, several launches each");
+}
+
+// Windows of one chunk are taken whole; a longer one, with all that judge, needs little memory.
+void window_chunks() {
+  WindowScoresParams p;
+  p.batch = 1;
+  p.query_heads = 28;
+  p.kv_heads = 4;
+  p.seq = 8192;
+  p.head_dim = 128;
+  p.dtype = DType::kBFloat16;
+  p.layers = 8;
+  for (const int64_t window : {1, 127, 128, 129, 8192}) {
+    p.window = window;
+    const std::string what = " of a window of " + std::to_string(window);
+    expect_equal(WindowPlan(p).chunk, std::min<int64_t>(window, 128), "tokens" + what);
+    expect_equal(WindowPlan(p).max_rows, std::min<int64_t>(window, 128) * 7, "rows" + what);
+  }
+  for (const int64_t layers : {8, 28}) {
+    p.layers = layers;
+    const WindowPlan plan(p);
+    const int64_t cache = 2 * layers * 4 * 8192 * 128 * 2;
+    const int64_t bytes = kWindowRowBytes * (plan.parts + plan.weights);
+    expect_equal(bytes < cache / 20, true, "5 % of the cache is enough for the workspace");
+    expect_equal(plan.parts, plan.layers * 4 * 128 * 7 * 64, "partial sums");
+  }
 }
 
 void select_blocks() {
@@ -98,6 +126,7 @@ void launches_of_layers() {
 int main() {
   window_tiles();
   window_layers();
+  window_chunks();
   select_blocks();
   gather_blocks();
   launches_of_layers();

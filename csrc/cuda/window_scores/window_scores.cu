@@ -7,28 +7,18 @@
 namespace aircache::cuda {
 namespace {
 
-// How the work is cut, and where the memory of a launch lies. One launch follows another on the
-// stream, so all use the same.
-struct Plan {
-  WindowTile tile;
-  int64_t tiles;
-  int64_t max_rows;
-  int64_t layers;  // of a launch
-  SoftmaxPart* parts;
-  RowWeight* weights;
+static_assert(sizeof(SoftmaxPart) == kWindowRowBytes && sizeof(RowWeight) == kWindowRowBytes);
+
+// The plan, and where its memory lies.
+struct Plan : WindowPlan {
+  SoftmaxPart* parts_at;
+  RowWeight* weights_at;
   int64_t bytes;
 
-  explicit Plan(const WindowScoresParams& p)
-      : tile(choose_window_tile(p.dtype, p.head_dim, p.window)),
-        tiles(round_up(p.seq, tile.keys) / tile.keys),
-        max_rows(p.window * (p.query_heads / p.kv_heads)) {
-    const int64_t layer_rows = p.batch * p.kv_heads * max_rows;
-    const auto row_bytes =
-        static_cast<int64_t>(sizeof(SoftmaxPart)) * tiles + static_cast<int64_t>(sizeof(RowWeight));
-    layers = window_layers_per_launch(p, layer_rows * row_bytes);
+  explicit Plan(const WindowScoresParams& p) : WindowPlan(p) {
     Workspace workspace(p.workspace);
-    parts = workspace.take<SoftmaxPart>(layers * layer_rows * tiles);
-    weights = workspace.take<RowWeight>(layers * layer_rows);
+    parts_at = workspace.take<SoftmaxPart>(parts);
+    weights_at = workspace.take<RowWeight>(weights);
     bytes = workspace.bytes();
   }
 };
@@ -43,8 +33,8 @@ WindowScoresArgs launch_args(const WindowScoresParams& p, const Plan& plan, int6
   args.elite = p.elite + first * p.batch * p.window;
   args.masks = p.masks;
   args.scores = p.scores + first * p.batch * score_heads * p.seq;
-  args.parts = plan.parts;
-  args.weights = plan.weights;
+  args.parts = plan.parts_at;
+  args.weights = plan.weights_at;
   args.seq = p.seq;
   args.window = p.window;
   args.batch = static_cast<uint32_t>(p.batch);
@@ -53,10 +43,10 @@ WindowScoresArgs launch_args(const WindowScoresParams& p, const Plan& plan, int6
   args.group = static_cast<uint32_t>(p.query_heads / p.kv_heads);
   args.max_rows = static_cast<uint32_t>(plan.max_rows);
   args.head_dim = static_cast<uint32_t>(p.head_dim);
-  args.tiles = static_cast<uint32_t>(plan.tiles);
   args.scale = p.scale;
   args.softmax_n = p.softmax_n;
   args.threshold = p.threshold;
+  args.lse = p.lse == nullptr ? nullptr : p.lse + first * p.batch * p.query_heads * p.window;
   args.counts = p.counts == nullptr
                     ? nullptr
                     : reinterpret_cast<unsigned long long*>(p.counts) + first * p.batch;
@@ -78,24 +68,34 @@ int64_t window_scores_workspace_bytes(const WindowScoresParams& p) {
   return Plan(p).bytes;
 }
 
+// A block of a grid stands for a tile of keys, kilobytes of them: far from the 2^31 - 1 of a launch.
 void window_scores(const WindowScoresParams& p, Stream stream) {
   check_scoring(p);
   const Plan plan(p);
   for (int64_t first = 0; first < p.layers; first += plan.layers) {
     const int64_t layers = std::min(plan.layers, p.layers - first);
-    const WindowScoresArgs args = launch_args(p, plan, first, layers);
+    WindowScoresArgs args = launch_args(p, plan, first, layers);
     const auto units = static_cast<uint32_t>(layers * p.batch);
     const uint32_t threads = args.tile.warps * kWarp;
-    for_dtype(p.dtype, [&]<class T>() {
-      launch("window_partials", window_partials_kernel<T>,
-             {dim3(units * args.kv_heads * args.tiles), threads, args.tile.shared_bytes}, stream,
-             args);
-      launch("window_rows", window_rows_kernel, {dim3(units * args.kv_heads), kWindowRowsThreads},
-             stream, args);
-      launch("window_scores", window_scores_kernel<T>,
-             {dim3(units * args.score_heads * args.tiles), threads, args.tile.shared_bytes}, stream,
-             args);
-    });
+    // The last tokens come first: they reach every key, and write its score. The others add to it.
+    for (int64_t end = p.window; end > 0; end = args.token_begin) {
+      args.token_begin = round_up(end, plan.chunk) - plan.chunk;
+      args.token_end = end;
+      args.tiles =
+          static_cast<uint32_t>(plan.tiles_before(p.full_softmax ? p.seq - p.window + end : p.seq));
+      for_dtype(p.dtype, [&]<class T>() {
+        if (p.lse == nullptr) {
+          launch("window_partials", window_partials_kernel<T>,
+                 {dim3(units * args.kv_heads * args.tiles), threads, args.tile.shared_bytes},
+                 stream, args);
+          launch("window_rows", window_rows_kernel,
+                 {dim3(units * args.kv_heads), kWindowRowsThreads}, stream, args);
+        }
+        launch("window_scores", window_scores_kernel<T>,
+               {dim3(units * args.score_heads * args.tiles), threads, args.tile.shared_bytes},
+               stream, args);
+      });
+    }
   }
 }
 

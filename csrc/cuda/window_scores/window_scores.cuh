@@ -3,13 +3,15 @@
 // Bytes: the visible keys twice, and nothing else of size. Operations: two products of rows x keys x
 // dim and two exponentials per element of it, with rows = elite tokens x heads of a group.
 //
-// Schedule, for all layers at once:
+// Schedule, for all layers at once and 128 tokens of the window after the other, the last ones first:
 //   1. window_partials: a block holds one tile of keys in shared memory and takes the rows 16 at a
 //      time; it leaves every row's maximum and sum of exponentials over the tile.
 //   2. window_rows: one warp puts a row's tiles together, and the sink if there is one.
 //   3. window_scores: the same tiles again; exponentials become weights, which are summed over the
 //      rows and, where heads share their scores, over the heads. So one block owns each score. What
 //      is significant is counted on the way, and added up by integer atomics, in whatever order.
+//      Scores of the window's other tokens are there already, and added to.
+// With the log of every softmax's sum at hand, the third is all there is.
 // Keys are copied while other blocks of the multiprocessor compute: a block has no pipeline of its
 // own. All sums are taken in a fixed order.
 #pragma once
@@ -29,27 +31,30 @@ struct RowWeight {
   float factor;
 };
 
-/// One launch's share of the params; `layers` are those of the launch.
+/// One launch's share of the params; `layers`, `tiles` and the elite tokens are those of the launch.
 struct WindowScoresArgs {
   LayerTable<ConstHeads> query;
   LayerTable<ConstHeads> key;
-  const bool* elite;  // [layers, batch, window]
+  const bool* elite;  // [layers, batch, window], of all
   TokenMasks masks;
   float* scores;       // [layers, batch, score_heads, seq]
   SoftmaxPart* parts;  // [layers, batch, kv_heads, tiles, max_rows]
   RowWeight* weights;  // [layers, batch, kv_heads, max_rows]
   int64_t seq;
   int64_t window;
+  int64_t token_begin;  // the launch's tokens of the window
+  int64_t token_end;
   uint32_t batch;
   uint32_t kv_heads;
   uint32_t score_heads;
   uint32_t group;
-  uint32_t max_rows;  // window * group
+  uint32_t max_rows;  // of the launch, for each KV head
   uint32_t head_dim;
   uint32_t tiles;
   float scale;
   float softmax_n;
   float threshold;
+  const float* lse;            // [layers, batch, kv_heads, group, window] or null
   unsigned long long* counts;  // [layers, batch] or null
   bool full_softmax;
   bool query_vectors;  // has_vector_rows
@@ -88,7 +93,7 @@ class KeyTile {
     rows_ = args.group * list_elite(elite, reinterpret_cast<uint32_t*>(shared + args.tile.scan_at));
   }
 
-  /// Elite tokens x heads of a group; row r is head r % group of elite token r / group.
+  /// The launch's elite tokens x heads of a group; row r is head r % group of token r / group.
   __device__ uint32_t rows() const { return rows_; }
 
   /// Whether `wanted` holds for a key of the tile. The whole block calls.
@@ -152,6 +157,23 @@ class KeyTile {
 
   /// [warps, kWindowRows]
   __device__ SoftmaxPart* parts() const { return parts_; }
+  /// [kWindowRows], where the parts are, which no kernel has besides.
+  __device__ RowWeight* weights() const { return reinterpret_cast<RowWeight*>(parts_); }
+
+  /// What makes the weights of a row of this head: what window_rows left, or what a given lse says.
+  __device__ RowWeight weight(uint32_t head, uint32_t row) const {
+    const int64_t line =
+        (static_cast<int64_t>(layer_) * args_.batch + batch_) * args_.kv_heads + head;
+    if (row >= rows_) {
+      return {0.0f, 0.0f};  // with -inf throughout: exp(-inf - 0) * 0 is 0
+    }
+    if (args_.lse == nullptr) {
+      return args_.weights[line * args_.max_rows + row];
+    }
+    const int64_t query_head = line * args_.group + row % args_.group;
+    const float lse = args_.lse[query_head * args_.window + elite_[row / args_.group]];
+    return {softmax_base(lse), lse == -INFINITY ? 0 : 1 + (lse - lse)};  // NaN if that is no number
+  }
 
  private:
   __device__ int32_t visible_from(const bool* elite, int64_t position) const {
@@ -172,9 +194,9 @@ class KeyTile {
   /// Fills elite_ and returns how many there are. The list may be read after the next barrier.
   __device__ uint32_t list_elite(const bool* elite, uint32_t* scan) {
     uint32_t count = 0;
-    for (int64_t first = 0; first < args_.window; first += blockDim.x) {
+    for (int64_t first = args_.token_begin; first < args_.token_end; first += blockDim.x) {
       const int64_t i = first + threadIdx.x;
-      const bool is_elite = i < args_.window && elite[i];
+      const bool is_elite = i < args_.token_end && elite[i];
       uint32_t more = 0;
       const uint32_t rank = count + block_exclusive_scan(is_elite, scan, more);
       if (is_elite) {
@@ -209,6 +231,16 @@ class KeyTile {
   int32_t* elite_;    // positions in the window, ascending
 };
 
+/// Elite tokens in [begin, end) of the window. The whole block calls.
+__device__ inline uint32_t count_elite(const bool* elite, int64_t begin, int64_t end) {
+  uint32_t count = 0;
+  for (; begin < end; begin += blockDim.x) {
+    const int64_t i = begin + threadIdx.x;
+    count += static_cast<uint32_t>(__syncthreads_count(i < end && elite[i]));
+  }
+  return count;
+}
+
 /// Grid: [layers, batch, kv_heads, tiles].
 template <class T>
 __global__ void __launch_bounds__(kWindowMaxWarps* kWarp)
@@ -217,6 +249,9 @@ __global__ void __launch_bounds__(kWindowMaxWarps* kWarp)
   KeyTile<T> tile(args, blockIdx.x / args.tiles / args.kv_heads, blockIdx.x % args.tiles);
   SoftmaxPart* out = args.parts + static_cast<int64_t>(blockIdx.x) * args.max_rows;
 
+  if (tile.rows() == 0) {
+    return;
+  }
   if (!tile.any_key([&](uint32_t key) { return tile.is_seen(key); })) {
     for (uint32_t row = threadIdx.x; row < tile.rows(); row += blockDim.x) {
       out[row] = empty_softmax_part();
@@ -257,15 +292,13 @@ inline constexpr uint32_t kWindowRowsThreads = 256;
 
 __global__ void __launch_bounds__(kWindowRowsThreads)
     window_rows_kernel(const __grid_constant__ WindowScoresArgs args) {
-  const bool* elite = args.elite + static_cast<int64_t>(blockIdx.x / args.kv_heads) * args.window;
-  uint32_t rows = 0;
-  for (int64_t first = 0; first < args.window; first += blockDim.x) {
-    const int64_t i = first + threadIdx.x;
-    rows += static_cast<uint32_t>(__syncthreads_count(i < args.window && elite[i])) * args.group;
-  }
+  const uint32_t unit = blockIdx.x / args.kv_heads;
+  const bool* elite = args.elite + static_cast<int64_t>(unit) * args.window;
+  const uint32_t rows = count_elite(elite, args.token_begin, args.token_end) * args.group;
   const SoftmaxPart* parts =
       args.parts + static_cast<int64_t>(blockIdx.x) * args.tiles * args.max_rows;
   const uint32_t lane = threadIdx.x % kWarp;
+  bool is_nan = false;
   for (uint32_t row = threadIdx.x / kWarp; row < rows; row += blockDim.x / kWarp) {
     const SoftmaxPart part = combine_softmax(lane, args.tiles, kWarp, [&](uint32_t tile) {
       return parts[static_cast<int64_t>(tile) * args.max_rows + row];
@@ -279,6 +312,18 @@ __global__ void __launch_bounds__(kWindowRowsThreads)
       args.weights[static_cast<int64_t>(blockIdx.x) * args.max_rows + row] = {
           base, sum == 0 ? 0 : 1.0f / sum};
     }
+    is_nan = is_nan || isnan(sum);
+  }
+  // Keys that this launch does not reach have their scores already.
+  const int64_t reached = static_cast<int64_t>(args.tiles) * args.tile.keys;
+  if (reached < args.seq && __syncthreads_or(is_nan)) {
+    const uint32_t heads = args.kv_heads / args.score_heads;
+    float* scores = args.scores + static_cast<int64_t>(blockIdx.x / heads) * args.seq;
+    for (int64_t i = reached + threadIdx.x; i < args.seq; i += blockDim.x) {
+      if (args.masks.is_visual(unit % args.batch, i)) {
+        scores[i] = NAN;
+      }
+    }
   }
 }
 
@@ -290,33 +335,34 @@ __global__ void __launch_bounds__(kWindowMaxWarps* kWarp)
   const uint32_t unit = line / args.score_heads;
   KeyTile<T> tile(args, unit, blockIdx.x % args.tiles);
   const uint32_t heads = args.kv_heads / args.score_heads;
+  const bool first_launch = args.token_end == args.window;
+  if (tile.rows() == 0 && !first_launch) {
+    return;
+  }
 
   float totals[2][2] = {};  // of the lane's keys, over its rows
-  uint32_t hits = 0;        // of its visual keys
+  uint32_t hits[2][2] = {};
   if (tile.any_key([&](uint32_t key) { return tile.is_visual(key); })) {
     for (uint32_t i = 0; i < heads && tile.rows() > 0; ++i) {
       const uint32_t head = line % args.score_heads * heads + i;
-      const RowWeight* weights =
-          args.weights + (static_cast<int64_t>(unit) * args.kv_heads + head) * args.max_rows;
       tile.load_keys(head);
       for (uint32_t first = 0; first < tile.rows(); first += kWindowRows) {
+        if (threadIdx.x < kWindowRows) {
+          tile.weights()[threadIdx.x] = tile.weight(head, first + threadIdx.x);
+        }
         tile.load_queries(head, first);
         float logits[2][4];
         tile.logits(first, logits);
         for (uint32_t half = 0; half < 2; ++half) {
-          const uint32_t row = first + tile.lane_row(half);
-          // Rows that fill the block have -inf throughout: exp(-inf - 0) * 0 is 0.
-          const RowWeight weight = row < tile.rows() ? weights[row] : RowWeight{0.0f, 0.0f};
+          const RowWeight weight = tile.weights()[tile.lane_row(half)];
           // The largest exponential is 1; a softmax that is NaN or of nothing has none.
           const float threshold = weight.factor > 0 ? args.threshold : INFINITY;
 #pragma unroll
           for (uint32_t k = 0; k < 4; ++k) {
-            const float e = expf(logits[k / 2][2 * half + k % 2] - weight.base);
+            const float x = logits[k / 2][2 * half + k % 2] - weight.base;
+            const float e = expf(x > 0 ? 0 : x);  // above 0 by the rounding of an lse
             totals[k / 2][k % 2] += e * weight.factor;
-            if (args.counts != nullptr && e >= threshold &&
-                tile.is_visual(tile.warp_key() + tile.lane_key(k / 2, k % 2))) {
-              ++hits;
-            }
+            hits[k / 2][k % 2] += e >= threshold;
           }
         }
         __syncthreads();
@@ -324,21 +370,26 @@ __global__ void __launch_bounds__(kWindowMaxWarps* kWarp)
     }
   }
 
-  hits = warp_sum(hits);
-  if (hits > 0 && threadIdx.x % kWarp == 0) {
-    atomicAdd(args.counts + unit, static_cast<unsigned long long>(hits));
-  }
-
-  const float rows = static_cast<float>(heads * max(tile.rows(), 1u));
+  const bool* elite = args.elite + static_cast<int64_t>(unit) * args.window;
+  const uint32_t judges = max(count_elite(elite, 0, args.window), 1u);
+  const float rows = static_cast<float>(heads * args.group * judges);
   float* scores = args.scores + static_cast<int64_t>(line) * args.seq;
+  uint32_t counted = 0;
 #pragma unroll
   for (uint32_t k = 0; k < 4; ++k) {
     const float total =
         warp_reduce<4>(totals[k / 2][k % 2], [](float a, float b) { return a + b; });
     const uint32_t key = tile.warp_key() + tile.lane_key(k / 2, k % 2);
+    const bool is_visual = tile.is_visual(key);
+    counted += is_visual ? hits[k / 2][k % 2] : 0;
     if (tile.lane_row(0) == 0 && tile.position(key) < args.seq) {
-      scores[tile.position(key)] = tile.is_visual(key) ? total / rows : 0.0f;
+      const float before = first_launch ? 0.0f : scores[tile.position(key)];
+      scores[tile.position(key)] = before + (is_visual ? total / rows : 0.0f);
     }
+  }
+  counted = warp_sum(counted);
+  if (args.counts != nullptr && threadIdx.x % kWarp == 0 && counted > 0) {
+    atomicAdd(args.counts + unit, static_cast<unsigned long long>(counted));
   }
 }
 

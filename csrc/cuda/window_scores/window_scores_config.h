@@ -1,4 +1,5 @@
-// How window_scores cuts its work: the tile of keys a block holds, and the layers a launch takes.
+// How window_scores cuts its work: the tile of keys a block holds, the tokens of the window and the
+// layers that a launch takes.
 #pragma once
 
 #include <algorithm>
@@ -17,6 +18,13 @@ inline constexpr uint32_t kWindowKeys = 16;
 
 inline constexpr uint32_t kWindowMaxWarps = 8;
 
+/// Tokens of the window that a launch takes: what a block keeps in shared memory and the workspace
+/// do not grow with a longer window, and of the keys after its last token a launch takes none.
+inline constexpr int64_t kWindowChunk = 128;
+
+/// Bytes of what is kept of a row: a maximum and a sum for each tile, and what makes its weights.
+inline constexpr int64_t kWindowRowBytes = 8;
+
 /// A block's shared memory; offsets and sizes in bytes.
 struct WindowTile {
   uint32_t warps;
@@ -27,11 +35,11 @@ struct WindowTile {
   uint32_t parts_at;    // [warps, kWindowRows] of 8 bytes
   uint32_t visible_at;  // [keys]
   uint32_t scan_at;     // [32], of block_exclusive_scan
-  uint32_t elite_at;    // [window]
+  uint32_t elite_at;    // [chunk]
   uint32_t shared_bytes;
 };
 
-inline WindowTile window_tile(uint32_t warps, DType dtype, int64_t head_dim, int64_t window) {
+inline WindowTile window_tile(uint32_t warps, DType dtype, int64_t head_dim, int64_t chunk) {
   WindowTile tile = {};
   const auto element = static_cast<uint32_t>(element_size(dtype));
   tile.warps = warps;
@@ -48,37 +56,62 @@ inline WindowTile window_tile(uint32_t warps, DType dtype, int64_t head_dim, int
   tile.parts_at = take(warps * kWindowRows * 8);
   tile.visible_at = take(tile.keys * 4);
   tile.scan_at = take(32 * 4);
-  tile.elite_at = take(static_cast<uint32_t>(window) * 4);
+  tile.elite_at = take(static_cast<uint32_t>(chunk) * 4);
   tile.shared_bytes = bytes;
   return tile;
 }
 
 /// The largest tile that fits. Throws an Error if none does.
-inline WindowTile choose_window_tile(DType dtype, int64_t head_dim, int64_t window) {
+inline WindowTile choose_window_tile(DType dtype, int64_t head_dim, int64_t chunk) {
   constexpr uint32_t kSharedBytes = 48 * 1024;
-  constexpr int64_t kOverflow = 1 << 20;  // surely too much, and the sizes above still fit 32 bits
-  if (head_dim < kOverflow / 64 && window < kOverflow) {
+  constexpr int64_t kOverflow = 1 << 14;  // surely too much, and the sizes above still fit 32 bits
+  if (head_dim < kOverflow) {
     for (uint32_t warps = kWindowMaxWarps; warps > 0; warps /= 2) {
-      const WindowTile tile = window_tile(warps, dtype, head_dim, window);
+      const WindowTile tile = window_tile(warps, dtype, head_dim, chunk);
       if (tile.shared_bytes <= kSharedBytes) {
         return tile;
       }
     }
   }
-  check(false, "head_dim ", head_dim, " with a window of ", window,
+  check(false, "head_dim ", head_dim,
         " needs more than the 48 KiB of shared memory that a block of window_scores may take");
   return {};
 }
 
 /// Layers of a launch, whose partial sums live together and take `layer_bytes` each: as many as keep
-/// these within 2 % of the cache, but never few for the sake of less than 16 MiB.
+/// these within 2 % of the cache, but never few for the sake of less than 16 MiB; or 4 MiB if the
+/// window takes several launches anyway.
 inline int64_t window_layers_per_launch(const WindowScoresParams& p, int64_t layer_bytes) {
   const int64_t cache =
       2 * p.layers * p.batch * p.kv_heads * p.seq * p.head_dim * element_size(p.dtype);
-  const int64_t allowed = std::max<int64_t>(cache / 50, 16 << 20);
-  return std::clamp<int64_t>(allowed / std::max<int64_t>(layer_bytes, 1), 1,
+  const int64_t few = (p.window <= kWindowChunk ? 16 : 4) << 20;
+  return std::clamp<int64_t>(std::max(cache / 50, few) / std::max<int64_t>(layer_bytes, 1), 1,
                              std::min(p.layers, kMaxLayers));
 }
+
+/// How a call's work is cut. One launch follows another on the stream, so all use the same memory.
+struct WindowPlan {
+  int64_t chunk;  // tokens of a launch
+  WindowTile tile;
+  int64_t max_rows;  // of a launch, for each KV head: chunk * group
+  int64_t layers;    // of a launch
+  int64_t parts;     // neither if an lse is given: [layers, batch, kv_heads, tiles, max_rows]
+  int64_t weights;   // [layers, batch, kv_heads, max_rows]
+
+  explicit WindowPlan(const WindowScoresParams& p)
+      : chunk(std::min(p.window, kWindowChunk)),
+        tile(choose_window_tile(p.dtype, p.head_dim, chunk)),
+        max_rows(chunk * (p.query_heads / p.kv_heads)) {
+    const int64_t layer_rows = p.lse != nullptr ? 0 : p.batch * p.kv_heads * max_rows;
+    const int64_t tiles = tiles_before(p.seq);
+    layers = window_layers_per_launch(p, layer_rows * (tiles + 1) * kWindowRowBytes);
+    parts = layers * layer_rows * tiles;
+    weights = layers * layer_rows;
+  }
+
+  /// Tiles that hold the first `keys` positions.
+  int64_t tiles_before(int64_t keys) const { return round_up(keys, tile.keys) / tile.keys; }
+};
 
 /// Whether rows can be copied in aligned pieces of 16 bytes.
 inline bool has_vector_rows(const ConstHeads& view, int64_t dim, int64_t element) {
