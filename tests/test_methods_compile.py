@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from methods_cases import LOOPS, METHODS, MODEL, inputs
+from aircache_ext.methods import CSP, PrefixKV, PyramidKV, VLCache
+from methods_cases import METHODS, MODEL, inputs
 from promises import same
 from test_compile import AOT, INDUCTOR, compress, compress_, compress_layers
 
@@ -47,11 +48,14 @@ def check(function, cases, compiler: str, dynamic: bool, device) -> None:
         assert same(traced, eager), case.id
 
 
-# Compiling takes seconds: one method of each kind, one way for each of them.
-@pytest.mark.parametrize("kind", LOOPS, ids=lambda kind: kind.__name__)
-def test_traced(kind, backend):
+KINDS = (PrefixKV, VLCache, CSP, PyramidKV)
+
+
+# Compiling takes many seconds: those that do most beside the ops, one way for each.
+@pytest.mark.parametrize(("kind", "way"), zip(KINDS, WAYS, strict=True))
+def test_traced(kind, way, backend):
     method = next(method for method in METHODS if type(method) is kind)
-    function, amount = WAYS[list(LOOPS).index(kind) % len(WAYS)]
+    function, amount = way
     check(function({"method": method, **amount}), CASES[1:], AOT, True, backend.device)
 
 
