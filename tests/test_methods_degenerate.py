@@ -25,6 +25,7 @@ from methods_cases import (
     EXACT_TOTAL,
     METHODS,
     MODEL,
+    WHOLE,
     compress_layers,
     evictable_as_visual,
     inputs,
@@ -122,6 +123,25 @@ def test_garbage(method, where, garbage, backend):
             assert sum(budgets) == methods_rows.total(row, method.evict_text)
         if isinstance(method, PyramidKV):  # whose budgets follow no number
             assert budgets == methods_loops.pyramid_budgets(row, True, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("method", "window", "whole"),
+    [  # the first row has no image, the third 15 positions of padding at the end, the last no token
+        (TOVA(), 15, [True, False, True, False, True]),
+        (SnapKV(window_size=5), 15, [True, False, True, False, True]),
+        (PyramidKV(window_size=5), 15, [True, False, True, False, True]),
+        (CSP(), 15, [True, False, True, False, True]),
+        (VLCache(), WHOLE, [True, True, True, False, True]),  # nor has the second an instruction
+        (H2O(), WHOLE, [True, False, False, False, True]),
+        (Uniform(), 1, [True, False, False, False, True]),  # nobody has to
+    ],
+    ids=str,
+)
+def test_rows_that_nobody_can_judge_keep_everything(method, window, whole, backend):
+    x = inputs(replace(MODEL, prompt="rows that keep everything", window=window))
+    for layer in compress_layers(x, method, {"budget": 5}, backend.device):
+        assert (layer.counts == x.valid.sum(1)).tolist() == whole
 
 
 # Windows that lack queries
