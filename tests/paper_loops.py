@@ -19,8 +19,9 @@ def instruction_positions(visual, valid, window):
 
 
 def softmax(logits, n=0.0):
-    exponentials = [math.exp(x - max(logits)) for x in logits]
-    total = math.fsum(exponentials) + n * math.exp(-max(logits))
+    largest = max(logits)
+    exponentials = [math.exp(x - largest) for x in logits]
+    total = math.fsum(exponentials) + n * math.exp(-largest)
     return [e / total for e in exponentials]
 
 

@@ -249,11 +249,26 @@ def check_capacity(capacity: Any, layers: int) -> list[int] | None:
     return capacities
 
 
-def check_count(name: str, value: Any) -> None:
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    _check_whole(name, value)
+    if value < least:
+        raise ValueError(f"{name} is {value} but must be at least {least}")
+
+
+def check_seed(seed: Any) -> None:
+    _check_whole("seed", seed)
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed is {seed} but must fit into 64 bits, sign included")
+
+
+def check_flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is a {type(value).__name__} but must be a bool")
+
+
+def _check_whole(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (Integral, torch.SymInt)):
         raise TypeError(f"{name} is a {type(value).__name__} but must be an int")
-    if value < 1:
-        raise ValueError(f"{name} is {value} but must be at least 1")
 
 
 def detached(tensors: Sequence[Tensor]) -> list[Tensor]:

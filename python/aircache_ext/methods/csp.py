@@ -47,6 +47,7 @@ class CSP(Method):
         _checks.check_share("cross", self.cross)
         _checks.check_softmax_n(self.softmax_n, "full")
         _checks.check_heads(self.heads)
+        _checks.check_flag("evict_text", self.evict_text)
 
     def window(self, instruction: int) -> None:
         return None  # the budget says how many judge

@@ -34,6 +34,7 @@ class H2O(AllRows):
     def __post_init__(self) -> None:
         _checks.check_share("recent", self.recent)
         _checks.check_heads(self.heads)
+        _checks.check_flag("evict_text", self.evict_text)
 
     def weigh(self, received: Tensor) -> Seen:
         return Seen((received,))

@@ -41,6 +41,7 @@ class PrefixKV(AllRows):
     def __post_init__(self) -> None:
         _checks.check_count("start_size", self.start_size)
         _checks.check_heads(self.heads)
+        _checks.check_flag("evict_text", self.evict_text)
 
     def weigh(self, received: Tensor) -> Seen:
         return Seen((received,), statistics=(received.mean(2),))

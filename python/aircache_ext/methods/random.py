@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from aircache_ext import _checks
 from aircache_ext.methods.method import Method, Prompt, Seen
 
 
@@ -16,6 +17,9 @@ class Random(Method):
     """
 
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        _checks.check_seed(self.seed)
 
     def observe(self, prompt: Prompt) -> Seen:
         ordinal = prompt.tokens.readable.cumsum(1)  # [B, S]

@@ -41,6 +41,7 @@ class SnapKV(Method):
         _checks.check_count("window_size", self.window_size)
         check_pooling(self.pooling, self.kernel_size)
         _checks.check_heads(self.heads)
+        _checks.check_flag("evict_text", self.evict_text)
 
     def window(self, instruction: int) -> int:
         return self.window_size

@@ -29,8 +29,8 @@ class StreamingLLM(Method):
     evict_text: bool = False
 
     def __post_init__(self) -> None:
-        if self.sinks != 0:
-            _checks.check_count("sinks", self.sinks)
+        _checks.check_count("sinks", self.sinks, least=0)
+        _checks.check_flag("evict_text", self.evict_text)
 
     def observe(self, prompt: Prompt) -> Seen:
         readable = prompt.tokens.readable

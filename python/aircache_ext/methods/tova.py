@@ -27,6 +27,7 @@ class TOVA(Method):
 
     def __post_init__(self) -> None:
         _checks.check_heads(self.heads)
+        _checks.check_flag("evict_text", self.evict_text)
 
     def observe(self, prompt: Prompt) -> Seen:
         readable = prompt.tokens.readable

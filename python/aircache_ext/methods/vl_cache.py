@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from aircache_ext import _checks, ops
@@ -19,8 +20,9 @@ class VLCache(Method):
     is at least ``threshold`` times the largest of its row (ThresholdFilter); the share of those
     that count is a layer's density. Of ``retention * L`` a layer keeps its part of the densities,
     but from 1 % to 100 % of its tokens (Algorithm 1). The clip is not made up for: the total may
-    differ from ``retention``, as in the paper. The most recent tokens, ``recent`` of each budget,
-    stay in any case; the others rank by the attention they got.
+    differ from ``retention``, as in the paper; but ``retention=1`` evicts nothing (ours). The most
+    recent tokens, ``recent`` of each budget, stay in any case; the others rank by the attention
+    they got.
 
     The paper is silent on grouped queries: the mean over the query heads of a KV head ranks, all
     query heads count. Its budgets are real numbers: here they are rounded, halves up. Its recent
@@ -44,6 +46,7 @@ class VLCache(Method):
         _checks.check_threshold(self.threshold)
         _checks.check_share("recent", self.recent)
         _checks.check_heads(self.heads)
+        _checks.check_flag("evict_text", self.evict_text)
 
     def window(self, instruction: int) -> int:
         return instruction
@@ -69,8 +72,10 @@ class VLCache(Method):
         (density,) = seen.statistics  # [L, B], all by the same unknown factor too large
         evictable = self.evictable(tokens)
         n = (evictable & tokens.readable).sum(1)  # [B]
-        part = density / density.sum(0)
-        budget = (part * layers * amount.average(n)).maximum(0.01 * n).minimum(n)
+        average, total = amount.average(n), density.sum(0)
+        part = torch.where(total > 0, density / total, 1 / layers)  # alike, if all are NaN
+        budget = (part * layers * average).maximum(0.01 * n).minimum(n)
+        budget = torch.where(average >= n, n, budget)
         most = amount.most(layers, evictable, tokens.valid)
         return (budget + 0.5).floor().clamp(min=1).minimum(most).int()
 
