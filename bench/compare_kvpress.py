@@ -37,7 +37,7 @@ def measure(
     calls = {name: kvpress_variants.make(name, case, device) for name in kvpress_variants.names()}
     common = tokens_in_common(original, calls)
     for method in ALIKE:
-        if dtype == "fp32" and common.get(method, 1.0) < LEAST_IN_COMMON:
+        if dtype == "fp32" and common[method] < LEAST_IN_COMMON:
             raise SystemExit(f"{method}: only {common[method]:.1%} of the kept tokens are the same")
 
     cache_bytes = environment.last_level_cache_bytes(device)
@@ -60,9 +60,8 @@ def measure(
     for method in METHODS:
         press = rows[press_name(method)]
         press["slower_than_aircache"] = press["median_s"] / rows[AIRCACHE]["median_s"]
-        if our_name(method) in rows:
-            press["slower_than_ours"] = press["median_s"] / rows[our_name(method)]["median_s"]
-            press["in_common_with_ours"] = common[method]
+        press["slower_than_ours"] = press["median_s"] / rows[our_name(method)]["median_s"]
+        press["in_common_with_ours"] = common[method]
     return {
         "case": case.name,
         "dtype": dtype,
@@ -75,13 +74,12 @@ def measure(
 def tokens_in_common(
     inputs: PressInputs, calls: dict[str, Callable[[PressInputs], Cache]]
 ) -> dict[str, float]:
-    """Of each method that both have: the share of tokens kept by either that are kept by both."""
+    """Of each method: the share of tokens kept by either that are kept by both."""
     shares = {}
     for method in METHODS:
-        if our_name(method) in calls:
-            ours = _tokens(calls[our_name(method)](inputs))
-            theirs = _tokens(calls[press_name(method)](inputs))
-            shares[method] = len(ours & theirs) / len(ours | theirs)
+        ours = _tokens(calls[our_name(method)](inputs))
+        theirs = _tokens(calls[press_name(method)](inputs))
+        shares[method] = len(ours & theirs) / len(ours | theirs)
     return shares
 
 

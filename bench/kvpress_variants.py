@@ -6,7 +6,6 @@ window is text, and the rest of the tokens is the image; for the other methods a
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 
 import kvpress
@@ -21,15 +20,13 @@ from variants import RETENTION
 
 AIRCACHE = "aircache_ext AirCache"
 METHODS = ("SnapKV", "PyramidKV", "TOVA", "StreamingLLM")
-ALIKE = ("SnapKV", "TOVA", "StreamingLLM")  # PyramidKV's rounding of budgets is each one's own
+ALIKE = ("SnapKV", "TOVA", "StreamingLLM")  # PyramidKV's layers keep other numbers in kvpress
 
 Cache = list[tuple[Tensor, Tensor]]
 
 
 def names() -> list[str]:
-    """Of the methods, aircache_ext has those that this version of it has."""
-    ours = METHODS if importlib.util.find_spec("aircache_ext.methods") else ()
-    return [AIRCACHE, *map(our_name, ours), *map(press_name, METHODS)]
+    return [AIRCACHE, *map(our_name, METHODS), *map(press_name, METHODS)]
 
 
 def our_name(method: str) -> str:
