@@ -52,7 +52,7 @@ KINDS = (PrefixKV, VLCache, CSP, PyramidKV)
 
 
 # Compiling takes many seconds: those that do most beside the ops, one way for each.
-@pytest.mark.parametrize(("kind", "way"), zip(KINDS, WAYS, strict=True))
+@pytest.mark.parametrize(("kind", "way"), [*zip(KINDS, WAYS, strict=True)])
 def test_traced(kind, way, backend):
     method = next(method for method in METHODS if type(method) is kind)
     function, amount = way
