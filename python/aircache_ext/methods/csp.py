@@ -16,20 +16,20 @@ class CSP(Method):
 
     The last tokens judge, with the n-softmax ``exp(x) / (n + sum exp(x))`` (Eq. 7). What a token
     gets from judges of its own modality is its self-attention, what it gets from the other one its
-    cross-attention. Of the budget, ``recent`` are the last tokens; of what is left, ``cross`` go to
-    the largest cross-attention and the others, first, to the largest self-attention. All layers
-    keep equally many.
+    cross-attention. The last tokens of the prompt stay, ``recent`` of the budget; of what they
+    leave of it, ``cross`` goes to the largest cross-attention and the rest, first, to the largest
+    self-attention. All layers keep equally many.
 
     The paper's Eq. 3 intersects the two sets where its text and code (TerryPei/CSP) unite them; we
     unite. The code stores a token twice that is in both; we never do, and the place goes to the
     next of the cross-attention, as do places that self-attention cannot fill, as when nobody of a
-    modality judges. As many tokens judge as are recent, if the window holds their queries. The code
-    ranks for each query head, the paper by their average; we rank for KV heads, by the mean over
-    the query heads of each. The n-softmax only scores here, as in the code; the model attends as
-    before. Text competes in paper and code: ``evict_text=True``.
+    modality judges. As many tokens judge as are recent, at least one, if the window holds their
+    queries. The code ranks for each query head, the paper by their average; we rank for KV heads,
+    by the mean over the query heads of each. The n-softmax only scores here, as in the code; the
+    model attends as before. Text competes in paper and code: ``evict_text=True``.
 
     Args:
-        recent: share of the budget in [0, 1] that the last tokens take, rounded down.
+        recent: the last tokens that stay, as a share of the budget in [0, 1], rounded down.
         cross: share in [0, 1] of what is left, rounded down.
         softmax_n: n, not negative.
         heads: ``"per_kv_head"``, or ``"shared"``: one set of tokens for all KV heads.

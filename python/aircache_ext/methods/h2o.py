@@ -14,15 +14,16 @@ from aircache_ext.methods.method import Seen, Tokens
 class H2O(AllRows):
     """H2O (arXiv 2306.14048), once, at the end of the prompt: who got most attention so far.
 
-    Every token judges. Of what stays, ``recent`` are the last tokens, the others those with the
-    largest sum of attention. All layers keep equally many.
+    Every token judges. The last tokens of the prompt stay, ``recent`` of the budget, and beside
+    them those with the largest sum of attention. Where text is not evicted, the last tokens are
+    mostly text and take nothing from the budget. All layers keep equally many.
 
     The paper and its code (FMInference/H2O) go on to sum and evict at every step of decoding; here
     the prompt is cut once, and the answer is kept. The code chooses for each head of models without
     grouped queries; here the mean over the query heads of each KV head decides.
 
     Args:
-        recent: share of the budget in [0, 1] that the last tokens take, rounded down.
+        recent: the last tokens that stay, as a share of the budget in [0, 1], rounded down.
         heads: ``"per_kv_head"``, or ``"shared"``: one set of tokens for all KV heads.
         evict_text: whether text competes with visual tokens. If not, all of it stays.
     """

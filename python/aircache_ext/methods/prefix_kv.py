@@ -16,8 +16,9 @@ from aircache_ext.methods.top_p import top_p_budgets
 class PrefixKV(AllRows):
     """PrefixKV (arXiv 2412.03409), at the end of the prompt: layers keep equal shares of attention.
 
-    Every token judges. A layer keeps the fewest tokens that together got the share p of its
-    attention; p is what makes the layers' sum the budget. The first ``start_size`` tokens and the
+    Every token judges. A layer keeps the fewest tokens that together got the share p of the
+    attention that all its evictable tokens got, over all heads; p is what makes the layers' sum the
+    budget. The first ``start_size`` tokens and the
     last one stay in any case.
 
     The paper bisects p; it is found exactly here, and so is the total. The public code (THU-MIG/

@@ -24,7 +24,8 @@ class SnapKV(Method):
     and image together: ``evict_text=True``.
 
     Args:
-        window_size: tokens that judge; the window of queries must hold theirs.
+        window_size: tokens that judge; the window of queries must hold as many positions. If there
+            is padding among these, fewer judge.
         kernel_size: of the pooling, odd; 1 is none.
         pooling: ``"avg"``, or ``"max"``, which is taken for each query head before their mean.
         heads: ``"per_kv_head"``, or ``"shared"``: one set of tokens for all KV heads.

@@ -14,7 +14,8 @@ class StreamingLLM(Method):
     """StreamingLLM (arXiv 2309.17453), once, at the end of the prompt: sinks and recent tokens.
 
     The first ``sinks`` tokens of the prompt stay, and as many of the last as the budget has room
-    for. Where text is not evicted, these are the last tokens of the images. Nobody judges.
+    for after them. Where text is not evicted, these are the last tokens of the images. Nobody
+    judges.
 
     The paper and its code (mit-han-lab/streaming-llm) evict at every step and number the tokens
     anew within the cache; here keys keep their rotation, and the answer goes on from the original
