@@ -5,8 +5,10 @@
 //   hits[i] += rows whose softmax gives key i at least threshold times what it gives at most
 //
 // for i < summed, where the softmax may have a sink: exp(x) / (softmax_n + sum exp(x)). A row whose
-// softmax is NaN makes all sums NaN; one of no key, or of logits that are all -inf, adds 0. This is the only code that is compiled once per instruction set; everything
-// around it (which tokens, which heads, which thread) is plain C++ and lives with the ops.
+// softmax is NaN makes all sums NaN; one of no key, or of logits that are all -inf, adds 0.
+//
+// This is the only code that is compiled once per instruction set; everything around it (which
+// tokens, which heads, which thread) is plain C++ and lives with the ops.
 #pragma once
 
 #include <cstdint>

@@ -23,8 +23,7 @@
 // VL-Cache's sparsity is what is left.
 //
 // Ours: a softmax that is NaN is NaN for all of V (with a given lse, for what the row sees of it at
-// least), and one of no key, or of logits that are all -inf,
-// is 0; neither has significant weights.
+// least), and one of no key, or of logits that are all -inf, is 0; neither has significant weights.
 #pragma once
 
 #include "aircache/parallel.h"
