@@ -129,7 +129,9 @@ float softmax_base(const float* row, int64_t padded, float softmax_n) {
   return sink_or_nothing ? 0 : maximum;
 }
 
-// Turns logits into exponentials, of at most 1, and returns their sum.
+// Turns logits into exponentials and returns their sum. kClamp: some may be above the base, by the
+// rounding of an lse, and count as equal to it.
+template <bool kClamp>
 double exponentials(float* row, int64_t padded, Vec base) {
   constexpr int64_t kChunk = 1024;
   double total = 0;
@@ -138,7 +140,12 @@ double exponentials(float* row, int64_t padded, Vec base) {
     Vec partial = {};
     for (int64_t i = begin; i < end; i += kLanes) {
       const Vec x = load(row + i) - base;
-      const Vec e = exp_nonpositive(Vec{} < x ? Vec{} : x);  // above 0 by the rounding of an lse
+      Vec e;
+      if constexpr (kClamp) {
+        e = exp_nonpositive(Vec{} < x ? Vec{} : x);
+      } else {
+        e = exp_nonpositive(x);
+      }
       store(row + i, e);
       partial += e;
     }
@@ -151,14 +158,14 @@ double exponentials(float* row, int64_t padded, Vec base) {
 float softmax_factor(float* row, int64_t padded, float softmax_n) {
   const Vec base = splat(softmax_base(row, padded, softmax_n));
   const double sink = softmax_n > 0 ? softmax_n * exp_nonpositive(-base)[0] : 0;
-  const double total = sink + exponentials(row, padded, base);
+  const double total = sink + exponentials<false>(row, padded, base);
   return total == 0 ? 0 : static_cast<float>(1.0 / total);
 }
 
 // The same where the log of the sum is known.
 float softmax_factor_of_lse(float* row, int64_t padded, float lse) {
   const bool nothing = lse == -__builtin_inff();
-  exponentials(row, padded, splat(nothing ? 0 : lse));
+  exponentials<true>(row, padded, splat(nothing ? 0 : lse));
   return nothing ? 0 : 1 + (lse - lse);  // NaN if that is no number
 }
 
