@@ -1,0 +1,26 @@
+"""How the model is trained: stages of growing pictures, longer instructions, more families.
+
+Looking is learned where there is little to look at: on 6 x 6 patches and short instructions. The
+learned positions are then interpolated, and a few hundred steps on the large pictures suffice.
+"""
+
+from dataclasses import dataclass
+
+BATCH = 64
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    grid: int  # patches a side
+    clauses: int  # at most so many that do not matter in an instruction
+    steps: int
+    peak: float  # learning rate
+    mix: dict[str, int]  # family: its share of the examples
+
+
+PLAN = [
+    Stage("scenes-6", 6, 1, 700, 2e-3, {"scenes": 1}),
+    Stage("scenes-12", 12, 4, 300, 2e-3, {"scenes": 1}),
+]
