@@ -17,7 +17,6 @@ IGNORED = -100  # as a target
 @dataclass(frozen=True)
 class Batch:
     input_ids: Tensor  # [batch, seq], padded on the right
-    attention_mask: Tensor  # [batch, seq]
     pixel_values: Tensor  # [pictures, 3, height, width]
     targets: Tensor  # [batch, seq], the next token where that is the answer's, else IGNORED
 
@@ -35,14 +34,16 @@ def make(examples: Sequence[Example], process: LlavaProcessor) -> Batch:
         last = int(mask[row].sum())
         first = last - 1 - len(process.tokenizer(example.answer).input_ids)
         targets[row, first - 1 : last - 1] = ids[row, first:last]
-    return Batch(ids, mask, inputs["pixel_values"], targets)
+    return Batch(ids, inputs["pixel_values"], targets)
 
 
 def answer_logits(model: LlavaForConditionalGeneration, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits [answer tokens, vocabulary] and targets [answer tokens]: nothing else is predicted."""
+    """Logits [answer tokens, vocabulary] and targets [answer tokens]: nothing else is predicted.
+
+    Without a mask: the padding comes last, where no answer's token looks at it.
+    """
     hidden = model.model(
         input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
         pixel_values=batch.pixel_values,
         use_cache=False,
     ).last_hidden_state

@@ -11,10 +11,13 @@ from random import Random
 
 from PIL import Image
 
+import charts
+import forms
+import pairs
 import questions
 import scenes
 
-FAMILIES = {"scenes": scenes}
+FAMILIES = {"scenes": scenes, "forms": forms, "charts": charts, "pairs": pairs}
 TEST_SHARE = 8  # one of so many pictures is a test picture
 
 
@@ -42,4 +45,4 @@ def example(family: str, split: str, index: int, grid: int = 12, clauses: int = 
         picture = maker.sample(rng, grid)
     question = maker.ask(rng, picture)
     text = questions.instruction(question.text, rng, rng.randint(0, clauses))
-    return Example(family, question.kind, [maker.draw(picture)], text, question.answer)
+    return Example(family, question.kind, maker.draw(picture), text, question.answer)

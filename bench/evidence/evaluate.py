@@ -1,6 +1,6 @@
 """How well a model answers over its full cache, per family and kind of question.
 
-    python bench/evidence/evaluate.py --model FOLDER --questions 500
+python bench/evidence/evaluate.py --model FOLDER --questions 500
 """
 
 import argparse
@@ -64,9 +64,7 @@ def main() -> None:
     grid = int(model.config.image_seq_length**0.5)
     results = {}
     for family in options.family or dataset.FAMILIES:
-        results[family] = accuracy(
-            model, process, family, options.questions, grid, options.clauses
-        )
+        results[family] = accuracy(model, process, family, options.questions, grid, options.clauses)
         for kind, row in results[family].items():
             print(f"{family:8}{kind:14}{row['exact']:7.1%} exact {row['tokens']:7.1%} of tokens "
                   f"n {row['n']}", flush=True)  # fmt: skip

@@ -57,7 +57,7 @@ def sample(rng: Random, grid: int) -> Scene:
     return Scene(grid, things, rng.getrandbits(32))
 
 
-def draw(scene: Scene) -> Image.Image:
+def draw(scene: Scene) -> list[Image.Image]:
     rng = Random(scene.style)
     image = paper.sheet(scene.grid, rng, tint=24, grain=5)
     paper.clutter(image, rng, marks=scene.grid)
@@ -68,7 +68,7 @@ def draw(scene: Scene) -> Image.Image:
         y = (thing.row - 1) * CELL + rng.randint(1, CELL - size - 1)
         colour = tuple(c + rng.randint(-12, 10) for c in COLOURS[thing.colour])
         _shape(pen, thing.shape, x, y, size, colour)
-    return image
+    return [image]
 
 
 def _shape(pen: ImageDraw.ImageDraw, shape: str, x: int, y: int, size: int, colour: tuple) -> None:
@@ -116,7 +116,10 @@ def ask(rng: Random, scene: Scene) -> Question:
     if kind in ("colour", "where") and unique:
         thing = rng.choice(unique)
         if kind == "colour":
-            text, answer = rng.choice(COLOUR).format(thing.shape), f"the {thing.shape} is {thing.colour}"
+            text, answer = (
+                rng.choice(COLOUR).format(thing.shape),
+                f"the {thing.shape} is {thing.colour}",
+            )
         else:
             text = rng.choice(WHERE).format(thing.shape)
             answer = f"the {thing.shape} is in row {thing.row}, column {thing.column}"
