@@ -32,7 +32,7 @@ FORMAT = [
     "use lower case words and do not add a comment",
     "do not explain how you found it",
     "write the answer as plain text",
-    "keep the answer short and end with a full stop",
+    "keep the answer short",
     "do not repeat the question",
     "no introduction is needed",
     "give the answer only, without any other words",
