@@ -23,6 +23,6 @@ class Stage:
 ALL = {"scenes": 2, "forms": 3, "charts": 3}
 PLAN = [
     Stage("scenes-6", 6, 1, 700, 2e-3, {"scenes": 1}),
-    Stage("all-6", 6, 2, 600, 2e-3, ALL),
-    Stage("all-12", 12, 4, 450, 2e-3, ALL),
+    Stage("all-6", 6, 2, 700, 2e-3, ALL),
+    Stage("all-12", 12, 4, 600, 2e-3, ALL),
 ]

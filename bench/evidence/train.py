@@ -42,8 +42,9 @@ def rate(stage: Stage, step: int) -> float:
 def training_batch(stage: Stage, step: int, process, size: int = BATCH) -> batches.Batch:
     rng = Random(f"{SEED} {stage.name} {step}")
     families = rng.choices([*stage.mix], weights=[*stage.mix.values()], k=size)
+    clauses = rng.randint(0, stage.clauses)  # the batch's: instructions of like length pad little
     examples = [
-        dataset.example(family, "train", step * BATCH + row, stage.grid, stage.clauses)
+        dataset.example(family, "train", step * BATCH + row, stage.grid, clauses)
         for row, family in enumerate(families)
     ]
     return batches.make(examples, process)
