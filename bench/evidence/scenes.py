@@ -63,7 +63,7 @@ def draw(scene: Scene) -> list[Image.Image]:
     paper.clutter(image, rng, marks=scene.grid)
     pen = ImageDraw.Draw(image)
     for thing in scene.things:
-        size = rng.randint(10, 13)
+        size = rng.randint(12, 14)
         x = (thing.column - 1) * CELL + rng.randint(1, CELL - size - 1)
         y = (thing.row - 1) * CELL + rng.randint(1, CELL - size - 1)
         colour = tuple(c + rng.randint(-12, 10) for c in COLOURS[thing.colour])
@@ -85,8 +85,9 @@ def _shape(pen: ImageDraw.ImageDraw, shape: str, x: int, y: int, size: int, colo
         corners = [(x + middle, y), (right, y + middle), (x + middle, bottom), (x, y + middle)]
         pen.polygon(corners, fill=colour)
     elif shape == "cross":
-        pen.rectangle((x + third, y, right - third, bottom), fill=colour)
-        pen.rectangle((x, y + third, right, bottom - third), fill=colour)
+        inset = 2 * size // 5  # thin arms, or it looks like a diamond
+        pen.rectangle((x + inset, y, right - inset, bottom), fill=colour)
+        pen.rectangle((x, y + inset, right, bottom - inset), fill=colour)
     elif shape == "ring":
         pen.ellipse(box, outline=colour, width=third)
     elif shape == "bar":
