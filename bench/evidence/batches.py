@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 import processor
@@ -49,10 +48,6 @@ def answer_logits(model: LlavaForConditionalGeneration, batch: Batch) -> tuple[T
     ).last_hidden_state
     answers = batch.targets != IGNORED
     return model.lm_head(hidden[answers]), batch.targets[answers]
-
-
-def loss(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(logits, targets)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ ALL = [
 SOME = ["how high are the bars {}, {} and {}?", "what are the values of {}, {} and {}?"]
 LARGE = ["which bar is the highest?", "what is the largest value, and which bar has it?"]
 SMALL = ["which bar is the lowest?", "what is the smallest value, and which bar has it?"]
-KINDS = ("all", "some", "some", "extreme")  # as often as named
+KINDS = ("list", "some", "some", "extreme")  # as often as named
 
 
 def ask(rng: Random, chart: Chart) -> Question:
@@ -93,5 +93,5 @@ def ask(rng: Random, chart: Chart) -> Question:
         bars = [bar for bar in chart.bars if bar.value == extreme]
         text = rng.choice(LARGE if largest else SMALL)
     else:
-        kind, bars, text = "all", list(chart.bars), rng.choice(ALL)
+        kind, bars, text = "list", list(chart.bars), rng.choice(ALL)
     return Question(kind, text, ", ".join(f"{bar.letter} is {bar.value}" for bar in bars))

@@ -6,6 +6,7 @@ python bench/evidence/evaluate.py --model FOLDER --questions 500
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,11 +14,20 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProc
 
 import batches
 import dataset
+from dataset import Example
 
 BATCH = 50
 
 
 @torch.inference_mode()
+def judge(
+    model: LlavaForConditionalGeneration, process: LlavaProcessor, examples: Sequence[Example]
+) -> batches.Right:
+    """Which of the ``examples`` the model answers."""
+    batch = batches.make(examples, process)
+    return batches.Right.judge(*batches.answer_logits(model, batch), batch)
+
+
 def accuracy(
     model: LlavaForConditionalGeneration,
     process: LlavaProcessor,
@@ -33,8 +43,7 @@ def accuracy(
             dataset.example(family, "test", index, grid, clauses)
             for index in range(first, min(first + BATCH, questions))
         ]
-        batch = batches.make(examples, process)
-        right = batches.Right.judge(*batches.answer_logits(model, batch), batch)
+        right = judge(model, process, examples)
         for row, example in enumerate(examples):
             for kind in ("all", example.kind):
                 exact[kind].append(float(right.exact[row]))

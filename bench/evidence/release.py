@@ -14,6 +14,7 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 import batches
 import evaluate
+import train
 from plan import PLAN
 
 CARD = """\
@@ -53,6 +54,15 @@ tokens that are right when those before them are given, the mean over answers.
 """
 
 
+SAMPLE = 50  # questions per family that a test asks again
+
+
+def first_losses(steps: int = 3) -> list[float]:
+    """Of a training that begins anew."""
+    training = train.Training(PLAN)
+    return [training.advance()[0] for _ in range(steps)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--training", type=Path, required=True, help="train.py's folder")
@@ -77,7 +87,16 @@ def main() -> None:
         )
         for family in stage.mix
     }
-    (options.out / "accuracy.json").write_text(json.dumps(results, indent=1) + "\n")
+    record = {
+        "stage": stage.name,
+        "first_losses": first_losses(),
+        "accuracy": results,
+        "sample": {
+            family: evaluate.accuracy(model, process, family, SAMPLE, stage.grid, stage.clauses)
+            for family in stage.mix
+        },
+    }
+    (options.out / "record.json").write_text(json.dumps(record, indent=1) + "\n")
     card = CARD.format(
         weights=batches.parameters(model),
         layers=text.num_hidden_layers,

@@ -18,6 +18,7 @@ from pathlib import Path
 from random import Random
 
 import torch
+from torch.nn import functional as F
 from transformers import LlavaForConditionalGeneration
 
 import batches
@@ -27,6 +28,7 @@ import model as small
 import processor
 from plan import BATCH, PLAN, SEED, Stage
 
+PART = 16  # examples that are forwarded together
 WARMUP = 50  # steps
 SMALLEST = 0.05  # of the peak learning rate, at a stage's end
 
@@ -39,15 +41,17 @@ def rate(stage: Stage, step: int) -> float:
     return stage.peak * (SMALLEST + (1 - SMALLEST) * (1 + math.cos(math.pi * done)) / 2)
 
 
-def training_batch(stage: Stage, step: int, process, size: int = BATCH) -> batches.Batch:
+def training_batch(stage: Stage, step: int, process, size: int = BATCH) -> list[batches.Batch]:
+    """A step's examples in parts of like length: less padding, and a part fits the caches."""
     rng = Random(f"{SEED} {stage.name} {step}")
     families = rng.choices([*stage.mix], weights=[*stage.mix.values()], k=size)
-    clauses = rng.randint(0, stage.clauses)  # the batch's: instructions of like length pad little
+    clauses = rng.randint(0, stage.clauses)
     examples = [
         dataset.example(family, "train", step * BATCH + row, stage.grid, clauses)
         for row, family in enumerate(families)
     ]
-    return batches.make(examples, process)
+    examples.sort(key=lambda e: (len(e.images), len(e.instruction) + len(e.answer)))
+    return [batches.make(examples[i : i + PART], process) for i in range(0, size, PART)]
 
 
 @dataclass
@@ -79,16 +83,20 @@ class Training:
         stage = self.plan[self.stage]
         for group in self.optimizer.param_groups:
             group["lr"] = rate(stage, self.step)
-        logits, targets = batches.answer_logits(
-            self.model, training_batch(stage, self.step, self.process)
-        )
-        loss = batches.loss(logits, targets)
-        loss.backward()
+        parts = training_batch(stage, self.step, self.process)
+        tokens = sum(int((part.targets != batches.IGNORED).sum()) for part in parts)
+        loss = right = 0.0  # means over all answer tokens
+        for part in parts:
+            logits, targets = batches.answer_logits(self.model, part)
+            share = F.cross_entropy(logits, targets, reduction="sum") / tokens
+            share.backward()
+            loss += share.item()
+            right += float((logits.argmax(-1) == targets).sum()) / tokens
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
-        return loss.item(), (logits.argmax(-1) == targets).float().mean().item()
+        return loss, right
 
     def save(self, path: Path) -> None:
         state = {

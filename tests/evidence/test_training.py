@@ -7,6 +7,7 @@ import torch
 
 import batches
 import dataset
+import evaluate
 import model as small
 import processor
 import train
@@ -104,6 +105,14 @@ def test_exact_means_that_greedy_decoding_gives_the_answer():
         batch.targets[0, -2] = (ids[-1] + 1) % small.VOCABULARY
         right = batches.Right.judge(*batches.answer_logits(model, batch), batch)
     assert right.exact.tolist() == [False] and right.tokens.tolist() == pytest.approx([0.8])
+
+
+@pytest.mark.parametrize("family", ["scenes", "charts"])
+def test_every_question_is_counted_once_in_all_and_once_in_its_kind(family):
+    rows = evaluate.accuracy(
+        small.build(6, seed=0).eval(), processor.processor(6), family, 60, grid=6, clauses=0
+    )
+    assert rows.pop("all")["n"] == 60 == sum(row["n"] for row in rows.values())
 
 
 def test_learning_rate():
