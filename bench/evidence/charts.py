@@ -33,8 +33,8 @@ class Chart:
 
 
 def sample(rng: Random, grid: int) -> Chart:
-    """2 to 5 bars (6 patches a side), 4 to 11 (12 a side)."""
-    count = rng.randint(2, 5) if grid <= 6 else rng.randint(4, 11)
+    """2 to 4 bars (6 patches a side), 4 to 11 (12 a side)."""
+    count = rng.randint(2, 4) if grid <= 6 else rng.randint(4, 11)
     places = sorted(rng.sample(range(grid - 1), count))
     letters = rng.sample(LETTERS, count)
     bars = (

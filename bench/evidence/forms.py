@@ -38,9 +38,9 @@ class Form:
 
 
 def sample(rng: Random, grid: int) -> Form:
-    """2 to 5 fields of 3 characters (6 patches a side), 6 to 11 of 3 to 6 (12 a side)."""
+    """1 to 3 fields of 3 characters (6 patches a side), 6 to 11 of 3 to 6 (12 a side)."""
     if grid <= 6:
-        count, names, longest = rng.randint(2, 5), NAMES[:SHORT], 3
+        count, names, longest = rng.randint(1, 3), NAMES[:SHORT], 3
     else:
         count, names, longest = rng.randint(6, 11), NAMES, 6
     lines = sorted(rng.sample(range(grid), count))
@@ -92,7 +92,7 @@ NUMBERS = ("two", "three")
 
 
 def ask(rng: Random, form: Form) -> Question:
-    kind = rng.choice(KINDS)
+    kind = rng.choice(KINDS) if len(form.fields) > 1 else "one"
     if kind == "one":
         field = rng.choice(form.fields)
         return Question(kind, rng.choice(ONE).format(field.name), field.value)
