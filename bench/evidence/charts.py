@@ -33,10 +33,16 @@ class Chart:
 
 
 def sample(rng: Random, grid: int) -> Chart:
-    """2 to 4 bars (6 patches a side), 4 to 11 (12 a side)."""
-    count = rng.randint(2, 4) if grid <= 6 else rng.randint(4, 11)
+    """2 to 4 bars (6 patches a side), 4 to 11 (12 a side).
+
+    Most of the small ones have the first letters alone: reading begins with few characters.
+    """
+    if grid <= 6:
+        count, letters = rng.randint(2, 4), LETTERS[:6] if rng.random() < 0.75 else LETTERS
+    else:
+        count, letters = rng.randint(4, 11), LETTERS
     places = sorted(rng.sample(range(grid - 1), count))
-    letters = rng.sample(LETTERS, count)
+    letters = rng.sample(letters, count)
     bars = (
         Bar(place, letter, rng.randint(1, LARGEST))
         for place, letter in zip(places, letters, strict=True)

@@ -1,5 +1,6 @@
 """Forms: printed field names on the left, values typed into boxes of one character on the right."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -38,25 +39,30 @@ class Form:
 
 
 def sample(rng: Random, grid: int) -> Form:
-    """1 to 3 fields of 3 characters (6 patches a side), 6 to 11 of 3 to 6 (12 a side)."""
+    """1 to 3 fields of 3 characters (6 patches a side), 6 to 11 of 3 to 6 (12 a side).
+
+    Most of the small ones have digits alone: reading begins with few characters.
+    """
     if grid <= 6:
         count, names, longest = rng.randint(1, 3), NAMES[:SHORT], 3
+        alphabets = (DIGITS,) if rng.random() < 0.75 else (DIGITS, LETTERS)
     else:
         count, names, longest = rng.randint(6, 11), NAMES, 6
+        alphabets = (DIGITS, LETTERS)
     lines = sorted(rng.sample(range(grid), count))
     chosen = rng.sample(names, count)
     return Form(
         grid,
         tuple(
-            Field(line, name, _value(rng, rng.randint(3, longest)))
+            Field(line, name, _value(rng, rng.randint(3, longest), alphabets))
             for line, name in zip(lines, chosen, strict=True)
         ),
         rng.getrandbits(32),
     )
 
 
-def _value(rng: Random, length: int) -> str:
-    return "".join(rng.choice(rng.choice((DIGITS, LETTERS))) for _ in range(length))
+def _value(rng: Random, length: int, alphabets: Sequence[str]) -> str:
+    return "".join(rng.choice(rng.choice(alphabets)) for _ in range(length))
 
 
 def draw(form: Form) -> list[Image.Image]:
@@ -64,7 +70,7 @@ def draw(form: Form) -> list[Image.Image]:
     image = paper.sheet(form.grid, rng, tint=24, grain=4)
     paper.clutter(image, rng, marks=form.grid // 3)
     pen = ImageDraw.Draw(image)
-    size = rng.choice((8, 9))
+    size = 9 if form.grid <= 6 else rng.choice((8, 9))
     left, top = rng.randint(0, 1), rng.randint(size - 9, 0)  # no character is cut off
     edge = left + (3 if form.grid <= 6 else 5) * PITCH  # where the boxes begin
     name_font, value_font = fonts.sans(rng.choice((8, 9))), fonts.mono(size)

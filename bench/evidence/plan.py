@@ -20,7 +20,7 @@ class Stage:
     mix: dict[str, int]  # family: its share of the examples
 
 
-ALL = {"scenes": 1, "forms": 2, "charts": 2}
+ALL = {"scenes": 1, "forms": 4, "charts": 2}
 PLAN = [
     Stage("scenes-6", 6, 1, 700, 2e-3, {"scenes": 1}),
     Stage("all-6", 6, 2, 1400, 2e-3, ALL),
