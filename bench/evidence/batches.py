@@ -19,6 +19,10 @@ class Batch:
     pixel_values: Tensor  # [pictures, 3, height, width]
     targets: Tensor  # [batch, seq], the next token where that is the answer's, else IGNORED
 
+    def to(self, device: torch.device | str) -> "Batch":
+        tensors = (self.input_ids, self.pixel_values, self.targets)
+        return Batch(*(tensor.to(device) for tensor in tensors))
+
 
 def make(examples: Sequence[Example], process: LlavaProcessor) -> Batch:
     prompts = [processor.prompt(e.instruction, len(e.images)) for e in examples]
@@ -60,7 +64,7 @@ class Right:
     @staticmethod
     def judge(logits: Tensor, targets: Tensor, batch: Batch) -> "Right":
         answers = batch.targets != IGNORED
-        right = torch.zeros(answers.shape)
+        right = torch.zeros(answers.shape, device=answers.device)
         right[answers] = (logits.argmax(-1) == targets).float()
         share = right.sum(1) / answers.sum(1)
         return Right(share, share == 1)

@@ -24,7 +24,7 @@ def judge(
     model: LlavaForConditionalGeneration, process: LlavaProcessor, examples: Sequence[Example]
 ) -> batches.Right:
     """Which of the ``examples`` the model answers."""
-    batch = batches.make(examples, process)
+    batch = batches.make(examples, process).to(model.device)
     return batches.Right.judge(*batches.answer_logits(model, batch), batch)
 
 
@@ -64,11 +64,13 @@ def main() -> None:
     parser.add_argument("--family", action="append", choices=dataset.FAMILIES)
     parser.add_argument("--questions", type=int, default=500)
     parser.add_argument("--clauses", type=int, default=4)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    model = LlavaForConditionalGeneration.from_pretrained(options.model).eval()
+    model = LlavaForConditionalGeneration.from_pretrained(options.model, dtype=torch.float32).eval()
+    model.to(options.device)
     process = AutoProcessor.from_pretrained(options.model)
     grid = int(model.config.image_seq_length**0.5)
     results = {}

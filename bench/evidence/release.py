@@ -59,8 +59,8 @@ SAMPLE = 50  # questions per family that a test asks again
 
 def first_losses(steps: int = 3) -> list[float]:
     """Of a training that begins anew."""
-    training = train.Training(PLAN)
-    return [training.advance()[0] for _ in range(steps)]
+    training, batches_of = train.Training(PLAN), train.Steps(PLAN[0])
+    return [training.advance(batches_of[step])[0] for step in range(steps)]
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 import batches
 import dataset
@@ -15,14 +16,9 @@ from plan import Stage
 
 FIRST = Stage("first", 6, 1, 2, 2e-3, {"scenes": 1})
 SECOND = Stage("second", 12, 1, 2, 1e-3, {"scenes": 1, "forms": 1, "pairs": 1})
-SIZE = 4
 
 
-@pytest.fixture
-def plan(monkeypatch):
-    one_batch = train.training_batch
-    monkeypatch.setattr(train, "training_batch", lambda *args: one_batch(*args, size=SIZE))
-    return [FIRST, SECOND]
+PLAN = [FIRST, SECOND]
 
 
 def steps(training, count):
@@ -30,22 +26,42 @@ def steps(training, count):
     for _ in range(count):
         if training.step == training.plan[training.stage].steps:
             assert training.next_stage()
-        losses.append(training.advance()[0])
+        stage = training.plan[training.stage]
+        losses.append(training.advance(train.Steps(stage, size=4, part=2)[training.step])[0])
     return losses
 
 
-def test_interrupted_equals_uninterrupted(plan, tmp_path):
-    whole = train.Training(plan)
+def test_interrupted_equals_uninterrupted(tmp_path):
+    whole = train.Training(PLAN)
     expected = steps(whole, 4)
     for cut in (1, 3):
-        part = train.Training(plan)
+        part = train.Training(PLAN)
         before = steps(part, cut)
         part.save(tmp_path / "state.pt")
-        rest = train.Training(plan)
+        rest = train.Training(PLAN)
         rest.load(tmp_path / "state.pt")
         assert before + steps(rest, 4 - cut) == pytest.approx(expected, abs=1e-6)
     for name, weight in whole.model.state_dict().items():
         assert torch.allclose(weight, rest.model.state_dict()[name], atol=1e-6), name
+
+
+def test_a_step_does_not_depend_on_its_parts_or_on_where_the_run_began():
+    """Parts only cut the work up; a run that goes on at a step draws that step's examples."""
+    losses = [
+        train.Training(PLAN).advance(train.Steps(FIRST, first, 4, part)[1 - first])[0]
+        for first, part in ((0, 4), (0, 2), (1, 4))
+    ]
+    assert losses == pytest.approx(losses[:1] * 3, abs=1e-5)
+
+
+def test_workers_draw_the_same_examples():
+    examples = train.Steps(FIRST, 0, 4, 2)
+    loader = DataLoader(examples, None, num_workers=1, collate_fn=list)
+    for step, made in enumerate(loader):
+        for one, other in zip(made, examples[step], strict=True):
+            assert torch.equal(one.input_ids, other.input_ids)
+            assert torch.equal(one.pixel_values, other.pixel_values)
+    assert step + 1 == len(examples) == FIRST.steps
 
 
 def test_growing_keeps_what_was_learned():
