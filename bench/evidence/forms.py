@@ -44,7 +44,7 @@ def sample(rng: Random, grid: int) -> Form:
     Most of the small ones have digits alone: reading begins with few characters.
     """
     if grid <= 6:
-        count, names, longest = rng.randint(1, 3), NAMES[:SHORT], 3
+        count, names, longest = rng.choice((1, 1, 2, 3)), NAMES[:SHORT], 3
         alphabets = (DIGITS,) if rng.random() < 0.75 else (DIGITS, LETTERS)
     else:
         count, names, longest = rng.randint(6, 11), NAMES, 6
