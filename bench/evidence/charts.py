@@ -35,10 +35,10 @@ class Chart:
 def sample(rng: Random, grid: int) -> Chart:
     """2 to 4 bars (6 patches a side), 4 to 11 (12 a side).
 
-    Most of the small ones have the first letters alone: reading begins with few characters.
+    Half of the small ones have the first letters alone: reading begins with few characters.
     """
     if grid <= 6:
-        count, letters = rng.randint(2, 4), LETTERS[:6] if rng.random() < 0.75 else LETTERS
+        count, letters = rng.randint(2, 4), LETTERS[:6] if rng.random() < 0.5 else LETTERS
     else:
         count, letters = rng.randint(4, 11), LETTERS
     places = sorted(rng.sample(range(grid - 1), count))

@@ -41,11 +41,11 @@ class Form:
 def sample(rng: Random, grid: int) -> Form:
     """1 to 3 fields of 3 characters (6 patches a side), 6 to 11 of 3 to 6 (12 a side).
 
-    Most of the small ones have digits alone: reading begins with few characters.
+    Many of the small ones have digits alone: reading begins with few characters.
     """
     if grid <= 6:
-        count, names, longest = rng.choice((1, 1, 2, 3)), NAMES[:SHORT], 3
-        alphabets = (DIGITS,) if rng.random() < 0.75 else (DIGITS, LETTERS)
+        count, names, longest = rng.randint(1, 3), NAMES[:SHORT], 3
+        alphabets = (DIGITS,) if rng.random() < 0.4 else (DIGITS, LETTERS)
     else:
         count, names, longest = rng.randint(6, 11), NAMES, 6
         alphabets = (DIGITS, LETTERS)

@@ -89,6 +89,8 @@ def main() -> None:
     }
     record = {
         "stage": stage.name,
+        "grid": stage.grid,
+        "clauses": stage.clauses,
         "first_losses": first_losses(),
         "accuracy": results,
         "sample": {

@@ -13,6 +13,8 @@ import processor
 import release
 
 WEIGHTS = Path(release.__file__).with_name("weights")
+if not WEIGHTS.exists():
+    pytest.skip("no trained weights are in the repository yet", allow_module_level=True)
 RECORD = json.loads((WEIGHTS / "record.json").read_text())
 
 
@@ -28,9 +30,9 @@ def process():
 
 @pytest.mark.parametrize("family", RECORD["sample"])
 def test_accuracy_on_the_sample(model, process, family):
-    grid = int(model.config.image_seq_length**0.5)
+    grid = RECORD["grid"]
     recorded = RECORD["sample"][family]["all"]
-    rows = evaluate.accuracy(model, process, family, release.SAMPLE, grid, clauses=4)
+    rows = evaluate.accuracy(model, process, family, release.SAMPLE, grid, RECORD["clauses"])
     # One answer may turn on how a processor rounds.
     assert rows["all"]["exact"] == pytest.approx(recorded["exact"], abs=1.01 / release.SAMPLE)
     assert rows["all"]["tokens"] == pytest.approx(recorded["tokens"], abs=0.01)
@@ -39,7 +41,7 @@ def test_accuracy_on_the_sample(model, process, family):
 def test_generate_gives_the_answer_that_was_judged(model, process):
     """Teacher forcing and greedy decoding agree on what is answered exactly."""
     for index in range(3):
-        example = dataset.example("scenes", "test", index)
+        example = dataset.example("scenes", "test", index, RECORD["grid"])
         inputs = process(
             images=[example.images],
             text=[processor.prompt(example.instruction)],
