@@ -23,6 +23,6 @@ class Stage:
 ALL = {"scenes": 2, "forms": 4, "charts": 3}
 PLAN = [
     Stage("scenes-6", 6, 1, 700, 2e-3, {"scenes": 1}),
-    Stage("all-6", 6, 2, 1900, 2e-3, ALL),
+    Stage("all-6", 6, 2, 4000, 2e-3, ALL),
     Stage("all-12", 12, 4, 600, 2e-3, ALL),
 ]

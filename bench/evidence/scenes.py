@@ -107,7 +107,7 @@ OF_COLOUR = ["list all {} objects in reading order", "which objects are {}?"]
 COLOUR = ["what is the colour of the {}?", "name the shape and the colour of the {}"]
 WHERE = ["where is the {}?", "in which row and which column is the {}?"]
 COUNT = ["how many objects are there?", "count the objects"]
-KINDS = ("list", "list", "list", "of colour", "colour", "where", "count")  # as often as named
+KINDS = ("list", "list", "of colour", "colour", "where", "count")  # as often as named
 
 
 def ask(rng: Random, scene: Scene) -> Question:

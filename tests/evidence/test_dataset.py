@@ -42,9 +42,9 @@ def test_examples_do_not_depend_on_the_process():
     example = dataset.example("scenes", "train", 0)
     assert example.instruction == (
         "the train to the city was late again, so i write from my phone. hello. hello. "
-        "i would be very grateful for an answer. list all pink objects in reading order."
+        "i would be very grateful for an answer. what is the colour of the cross?"
     )
-    assert example.answer == "pink bar"
+    assert example.answer == "the cross is purple"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
