@@ -93,7 +93,7 @@ ONE = [
 ]
 TWO = ["read the fields {} and {}", "what are the {} and the {}?"]
 COPY = ["copy the {} {} fields with their names", "read the {} {} lines of the form"]
-KINDS = ("one", "one", "two", "copy")  # as often as named
+KINDS = ("one", "two", "copy", "copy")  # as often as named
 NUMBERS = ("two", "three")
 
 
