@@ -20,9 +20,11 @@ class Stage:
     mix: dict[str, int]  # family: its share of the examples
 
 
+READING = {"scenes": 1, "forms": 6, "charts": 1}
 ALL = {"scenes": 2, "forms": 4, "charts": 3}
 PLAN = [
     Stage("scenes-6", 6, 1, 700, 2e-3, {"scenes": 1}),
+    Stage("reading-6", 6, 2, 800, 2e-3, READING),
     Stage("all-6", 6, 2, 4000, 2e-3, ALL),
-    Stage("all-12", 12, 4, 600, 2e-3, ALL),
+    Stage("all-12", 12, 4, 300, 2e-3, ALL),
 ]
