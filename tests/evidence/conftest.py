@@ -5,6 +5,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("transformers", minversion="5.4")
+pytest.importorskip("transformers.models.siglip.image_processing_pil_siglip")
 pytest.importorskip("matplotlib")
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench" / "evidence"))
