@@ -26,5 +26,5 @@ PLAN = [
     Stage("scenes-6", 6, 1, 700, 2e-3, {"scenes": 1}),
     Stage("reading-6", 6, 2, 800, 2e-3, READING),
     Stage("all-6", 6, 2, 4000, 2e-3, ALL),
-    Stage("all-12", 12, 4, 300, 2e-3, ALL),
+    Stage("all-12", 12, 4, 1000, 2e-3, ALL),
 ]
