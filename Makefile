@@ -31,7 +31,7 @@ endef
 
 .PHONY: help
 help: ## List the targets
-	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 23
 
 # ---- environments ------------------------------------------------------------------------------
 
@@ -109,6 +109,12 @@ bench: $(VENV)/built ## Microbenchmarks in C++, then the whole against plain tor
 bench-kvpress: $(VENV)/built $(KVPRESS)/installed ## Against kvpress, in its own environment
 	$(call step,against kvpress,PYTHONPATH=python $(KVPRESS)/bin/python bench/compare_kvpress.py \
 	  --json bench/results/compare_kvpress.json)
+
+.PHONY: evidence-model
+evidence-model: $(VENV)/built ## Train the model of the evidence: hours on two cores; goes on where it stopped
+	$(call step,training,$(BIN)/python bench/evidence/train.py --out build/evidence)
+	$(call step,release,$(BIN)/python bench/evidence/release.py --training build/evidence \
+	  --out bench/evidence/weights)
 
 # With the environment's torch if `make build` made one, else with that of the system.
 .PHONY: gpu

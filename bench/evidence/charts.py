@@ -1,0 +1,103 @@
+"""Bar charts: a letter under every bar, values from 1 to 9 read off its height."""
+
+from dataclasses import dataclass
+from random import Random
+
+from PIL import Image, ImageDraw
+
+import fonts
+import paper
+from questions import Question
+
+PITCH = 8  # pixels from bar to bar
+LARGEST = 9
+LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Bar:
+    place: int  # from the left
+    letter: str
+    value: int
+
+
+@dataclass(frozen=True)
+class Chart:
+    grid: int  # patches a side
+    bars: tuple[Bar, ...]  # from left to right
+    style: int  # seed of what means nothing: colours, grid lines, clutter
+
+    @property
+    def facts(self) -> object:
+        return self.bars
+
+
+def sample(rng: Random, grid: int) -> Chart:
+    """2 to 4 bars (6 patches a side), 4 to 11 (12 a side).
+
+    Half of the small ones have the first letters alone: reading begins with few characters.
+    """
+    if grid <= 6:
+        count, letters = rng.randint(2, 4), LETTERS[:6] if rng.random() < 0.5 else LETTERS
+    else:
+        count, letters = rng.randint(4, 11), LETTERS
+    places = sorted(rng.sample(range(grid - 1), count))
+    letters = rng.sample(letters, count)
+    bars = (
+        Bar(place, letter, rng.randint(1, LARGEST))
+        for place, letter in zip(places, letters, strict=True)
+    )
+    return Chart(grid, tuple(bars), rng.getrandbits(32))
+
+
+def draw(chart: Chart) -> list[Image.Image]:
+    rng = Random(chart.style)
+    image = paper.sheet(chart.grid, rng, tint=20, grain=4)
+    paper.clutter(image, rng, marks=chart.grid // 4)
+    pen = ImageDraw.Draw(image)
+    size = image.width
+    unit = (size - PITCH) // (LARGEST + 1)  # pixels of height
+    base = size - PITCH - 1
+    axis = rng.randint(4, 6)
+    pale, ink = (rng.randrange(195, 220),) * 3, (rng.randrange(60),) * 3
+    for level in range(1, LARGEST + 1):
+        pen.line((axis, base - level * unit, size, base - level * unit), fill=pale)
+        pen.line((axis - 2, base - level * unit, axis, base - level * unit), fill=ink)
+    pen.line((axis, 0, axis, base), fill=ink)
+    pen.line((axis, base, size, base), fill=ink)
+    colour = tuple(rng.randrange(20, 190) for _ in range(3))
+    one_colour = rng.random() < 0.5
+    font = fonts.mono(9)
+    for bar in chart.bars:
+        x = (bar.place + 1) * PITCH
+        fill = colour if one_colour else tuple(rng.randrange(20, 190) for _ in range(3))
+        pen.rectangle((x + 1, base - bar.value * unit, x + PITCH - 2, base - 1), fill=fill)
+        pen.text((x + 4, size - 1), bar.letter, fill=ink, font=font, anchor="ms")
+    return [image]
+
+
+ALL = [
+    "read all bars from the left to the right",
+    "what are the letters and the values of the chart?",
+    "turn the chart into a list of letters and values",
+]
+SOME = ["how high are the bars {}, {} and {}?", "what are the values of {}, {} and {}?"]
+LARGE = ["which bar is the highest?", "what is the largest value, and which bar has it?"]
+SMALL = ["which bar is the lowest?", "what is the smallest value, and which bar has it?"]
+KINDS = ("list", "some", "some", "extreme")  # as often as named
+
+
+def ask(rng: Random, chart: Chart) -> Question:
+    kind = rng.choice(KINDS)
+    if kind == "some" and len(chart.bars) >= 3:
+        bars = rng.sample(chart.bars, 3)
+        text = rng.choice(SOME).format(*(bar.letter for bar in bars))
+        return Question(kind, text, ", ".join(str(bar.value) for bar in bars))
+    if kind == "extreme":
+        largest = rng.random() < 0.5
+        extreme = (max if largest else min)(bar.value for bar in chart.bars)
+        bars = [bar for bar in chart.bars if bar.value == extreme]
+        text = rng.choice(LARGE if largest else SMALL)
+    else:
+        kind, bars, text = "list", list(chart.bars), rng.choice(ALL)
+    return Question(kind, text, ", ".join(f"{bar.letter} is {bar.value}" for bar in bars))

@@ -1,0 +1,48 @@
+"""Examples of all families: a picture, an instruction, its answer.
+
+Every example is drawn from a generator seeded by its family, split and index, so any of them can be
+made again by itself. The splits share no picture: what a picture says, not how it is drawn, decides
+by its digest which split it belongs to.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from random import Random
+
+from PIL import Image
+
+import charts
+import forms
+import pairs
+import questions
+import scenes
+
+FAMILIES = {"scenes": scenes, "forms": forms, "charts": charts, "pairs": pairs}
+TEST_SHARE = 8  # one of so many pictures is a test picture
+
+
+@dataclass(frozen=True)
+class Example:
+    family: str
+    kind: str  # of question
+    images: list[Image.Image]
+    instruction: str
+    answer: str
+
+
+def split_of(facts: object) -> str:
+    digest = hashlib.sha256(repr(facts).encode()).digest()
+    return "test" if digest[0] % TEST_SHARE == 0 else "train"
+
+
+def example(family: str, split: str, index: int, grid: int = 12, clauses: int = 4) -> Example:
+    """Number ``index`` of a family's split: pictures of ``grid`` x ``grid`` patches, and up to
+    ``clauses`` clauses in the instruction that do not matter."""
+    maker = FAMILIES[family]
+    rng = Random(f"{family} {split} {index} {grid} {clauses}")
+    picture = maker.sample(rng, grid)
+    while split_of(picture.facts) != split:
+        picture = maker.sample(rng, grid)
+    question = maker.ask(rng, picture)
+    text = questions.instruction(question.text, rng, rng.randint(0, clauses))
+    return Example(family, question.kind, maker.draw(picture), text, question.answer)

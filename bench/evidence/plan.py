@@ -1,0 +1,30 @@
+"""How the model is trained: stages of growing pictures, longer instructions, more families.
+
+Looking is learned where there is little to look at: on 6 x 6 patches and short instructions. The
+learned positions are then interpolated, and a few hundred steps on the large pictures suffice.
+"""
+
+from dataclasses import dataclass
+
+BATCH = 64
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    grid: int  # patches a side
+    clauses: int  # at most so many that do not matter in an instruction
+    steps: int
+    peak: float  # learning rate
+    mix: dict[str, int]  # family: its share of the examples
+
+
+READING = {"scenes": 1, "forms": 6, "charts": 1}
+ALL = {"scenes": 2, "forms": 4, "charts": 3}
+PLAN = [
+    Stage("scenes-6", 6, 1, 700, 2e-3, {"scenes": 1}),
+    Stage("reading-6", 6, 2, 800, 2e-3, READING),
+    Stage("all-6", 6, 2, 4000, 2e-3, ALL),
+    Stage("all-12", 12, 4, 1000, 2e-3, ALL),
+]

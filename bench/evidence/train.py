@@ -1,0 +1,229 @@
+"""Trains the model of the evidence; interrupted, it goes on where it stopped.
+
+    python bench/evidence/train.py --out FOLDER
+
+Everything that is random follows from the plan's seed and the number of the step: a run that was
+interrupted gives the same weights as one that was not. FOLDER gets ``state.pt`` (all that is needed
+to go on), ``log.jsonl`` (every step's loss, every evaluation) and, after each stage and at the
+end, the model as ``from_pretrained`` wants it.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from transformers import LlavaForConditionalGeneration
+
+import batches
+import dataset
+import evaluate
+import model as small
+import processor
+from plan import BATCH, PLAN, SEED, Stage
+
+WARMUP = 50  # steps
+SMALLEST = 0.05  # of the peak learning rate, at a stage's end
+
+
+def rate(stage: Stage, step: int) -> float:
+    """Linear warm-up, then a cosine down to a twentieth of the peak."""
+    if step < WARMUP:
+        return stage.peak * (step + 1) / WARMUP
+    done = (step - WARMUP) / max(1, stage.steps - WARMUP)
+    return stage.peak * (SMALLEST + (1 - SMALLEST) * (1 + math.cos(math.pi * done)) / 2)
+
+
+@dataclass
+class Steps(Dataset):
+    """The examples of a stage's steps from ``first`` on, drawn from the step's number alone.
+
+    A step comes in parts of like length: they need less padding, and on a CPU a small part stays in
+    the caches, which is a sixth faster than all at once. The gradient is that of the whole step.
+    """
+
+    stage: Stage
+    first: int = 0
+    size: int = BATCH
+    part: int = 16
+
+    def __post_init__(self) -> None:
+        self.process = processor.processor(self.stage.grid)
+
+    def __len__(self) -> int:
+        return self.stage.steps - self.first
+
+    def __getitem__(self, number: int) -> list[batches.Batch]:
+        stage, step = self.stage, self.first + number
+        rng = Random(f"{SEED} {stage.name} {step}")
+        families = rng.choices([*stage.mix], weights=[*stage.mix.values()], k=self.size)
+        clauses = rng.randint(0, stage.clauses)
+        examples = [
+            dataset.example(family, "train", step * BATCH + row, stage.grid, clauses)
+            for row, family in enumerate(families)
+        ]
+        examples.sort(key=lambda e: (len(e.images), len(e.instruction) + len(e.answer)))
+        return [
+            batches.make(examples[first : first + self.part], self.process)
+            for first in range(0, self.size, self.part)
+        ]
+
+
+@dataclass
+class Training:
+    """A model on its way through a plan."""
+
+    plan: list[Stage]
+    device: str = "cpu"
+    stage: int = 0
+    step: int = 0  # within the stage
+    seconds: float = 0.0  # of this process' processor time, all runs together
+    model: LlavaForConditionalGeneration = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.enter(small.build(self.plan[0].grid, SEED))
+
+    def enter(self, model: LlavaForConditionalGeneration) -> None:
+        """Begins the current stage with ``model``."""
+        stage = self.plan[self.stage]
+        if model.config.vision_config.image_size != stage.grid * processor.paper.PATCH:
+            model = small.grow(model, stage.grid)
+        self.model = model.to(self.device).train()
+        self.process = processor.processor(stage.grid)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        )
+
+    def advance(self, parts: Sequence[batches.Batch]) -> tuple[float, float]:
+        """One step: its loss and the share of answer tokens that were right."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(self.plan[self.stage], self.step)
+        tokens = sum(int((part.targets != batches.IGNORED).sum()) for part in parts)
+        loss = right = 0.0  # means over all answer tokens
+        for part in parts:
+            logits, targets = batches.answer_logits(self.model, part.to(self.device))
+            share = F.cross_entropy(logits, targets, reduction="sum") / tokens
+            share.backward()
+            loss += share.item()
+            right += float((logits.argmax(-1) == targets).sum()) / tokens
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        return loss, right
+
+    def save(self, path: Path) -> None:
+        state = {
+            "stage": self.plan[self.stage].name,
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        torch.save(state, path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)  # never half a file
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, map_location=self.device)
+        self.stage = [stage.name for stage in self.plan].index(state["stage"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.enter(small.build(self.plan[self.stage].grid, SEED))
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def next_stage(self) -> bool:
+        """Goes on to the next stage; False after the last."""
+        if self.stage + 1 == len(self.plan):
+            return False
+        self.stage, self.step = self.stage + 1, 0
+        self.enter(self.model)
+        return True
+
+    def export(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        self.process.save_pretrained(folder)
+
+
+def run(training: Training, out: Path, log: Callable, options: argparse.Namespace) -> None:
+    """The rest of the current stage."""
+    stage, start, first = training.plan[training.stage], time.time(), training.step
+    steps, cpu = Steps(stage, training.step, part=options.part), time.process_time()
+    for parts in DataLoader(steps, batch_size=None, num_workers=options.workers, collate_fn=list):
+        loss, right = training.advance(parts)
+        training.seconds += time.process_time() - cpu
+        step = training.step
+        log(stage=stage.name, step=step, loss=round(loss, 5), tokens=round(right, 4))
+        if step % 20 == 0 or step == stage.steps:
+            elapsed = time.time() - start
+            left = elapsed / (step - first) * (stage.steps - step)
+            print(
+                f"{stage.name} {step:5}/{stage.steps}  loss {loss:.4f}  tokens {right:6.1%}  "
+                f"elapsed {elapsed / 60:.1f} min, stage ends in {left / 60:.1f} min; "
+                f"processor {training.seconds / 60:.1f} min",
+                flush=True,
+            )
+        if step % options.save_every == 0 or step == stage.steps:
+            training.save(out / "state.pt")
+        if step % options.evaluate_every == 0 or step == stage.steps:
+            training.model.eval()
+            for family in stage.mix:
+                rows = evaluate.accuracy(
+                    training.model, training.process, family, options.questions, stage.grid,
+                    stage.clauses,
+                )  # fmt: skip
+                log(stage=stage.name, step=step, family=family, accuracy=rows)
+                kinds = "  ".join(f"{kind} {row['exact']:.0%}" for kind, row in rows.items())
+                print(
+                    f"  held out, {family}: {rows['all']['tokens']:.1%} of tokens; exact: {kinds}",
+                    flush=True,
+                )
+            training.model.train()
+        cpu = time.process_time()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="the state.pt to begin with, if out has none")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw pictures")
+    parser.add_argument("--part", type=int, default=16, help="examples forwarded at once")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--save-every", type=int, default=50)
+    parser.add_argument("--evaluate-every", type=int, default=100)
+    parser.add_argument("--questions", type=int, default=150, help="per family and evaluation")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+
+    training = Training(PLAN, options.device)
+    state = options.out / "state.pt"
+    if state.exists() or options.start:
+        training.load(state if state.exists() else options.start)
+    print(
+        f"{batches.parameters(training.model):,} weights; "
+        f"from step {training.step} of {training.plan[training.stage].name}",
+        flush=True,
+    )
+    with (options.out / "log.jsonl").open("a") as file:
+
+        def log(**row: object) -> None:
+            print(json.dumps(row), file=file, flush=True)
+
+        log(plan=[asdict(stage) for stage in PLAN], batch=BATCH, seed=SEED)
+        while True:
+            run(training, options.out, log, options)
+            training.export(options.out / training.plan[training.stage].name)
+            if not training.next_stage():
+                break
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Training is the same every time, whether it was interrupted or not."""
+
+import math
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import batches
+import dataset
+import evaluate
+import model as small
+import processor
+import train
+from plan import Stage
+
+FIRST = Stage("first", 6, 1, 2, 2e-3, {"scenes": 1})
+SECOND = Stage("second", 12, 1, 2, 1e-3, {"scenes": 1, "forms": 1, "pairs": 1})
+
+
+PLAN = [FIRST, SECOND]
+
+
+def steps(training, count):
+    losses = []
+    for _ in range(count):
+        if training.step == training.plan[training.stage].steps:
+            assert training.next_stage()
+        stage = training.plan[training.stage]
+        losses.append(training.advance(train.Steps(stage, size=4, part=2)[training.step])[0])
+    return losses
+
+
+def test_interrupted_equals_uninterrupted(tmp_path):
+    whole = train.Training(PLAN)
+    expected = steps(whole, 4)
+    for cut in (1, 3):
+        part = train.Training(PLAN)
+        before = steps(part, cut)
+        part.save(tmp_path / "state.pt")
+        rest = train.Training(PLAN)
+        rest.load(tmp_path / "state.pt")
+        assert before + steps(rest, 4 - cut) == pytest.approx(expected, abs=1e-6)
+    for name, weight in whole.model.state_dict().items():
+        assert torch.allclose(weight, rest.model.state_dict()[name], atol=1e-6), name
+
+
+def test_a_step_does_not_depend_on_its_parts_or_on_where_the_run_began():
+    """Parts only cut the work up; a run that goes on at a step draws that step's examples."""
+    losses = [
+        train.Training(PLAN).advance(train.Steps(FIRST, first, 4, part)[1 - first])[0]
+        for first, part in ((0, 4), (0, 2), (1, 4))
+    ]
+    assert losses == pytest.approx(losses[:1] * 3, abs=1e-5)
+
+
+def test_workers_draw_the_same_examples():
+    examples = train.Steps(FIRST, 0, 4, 2)
+    loader = DataLoader(examples, None, num_workers=1, collate_fn=list)
+    for step, made in enumerate(loader):
+        for one, other in zip(made, examples[step], strict=True):
+            assert torch.equal(one.input_ids, other.input_ids)
+            assert torch.equal(one.pixel_values, other.pixel_values)
+    assert step + 1 == len(examples) == FIRST.steps
+
+
+def test_growing_keeps_what_was_learned():
+    model = small.build(6, seed=1)
+    grown = small.grow(model, 12)
+    old, new = small.positions(model).weight, small.positions(grown).weight
+    assert new.shape == (144, 128) and grown.config.image_seq_length == 144
+    assert torch.equal(new[[0, 11, 132, 143]], old[[0, 5, 30, 35]])  # the corners stay corners
+    between = old[0] + (old[1] - old[0]) * 5 / 11  # 12 places where there were 6
+    assert torch.allclose(new[1], between, atol=1e-5)
+    ours, theirs = model.state_dict(), grown.state_dict()
+    same = [name for name in ours if "position_embedding" not in name]
+    assert len(same) == len(ours) - 1
+    assert all(torch.equal(ours[name], theirs[name]) for name in same)
+
+
+def test_only_the_answer_is_a_target():
+    process = processor.processor(6)
+    examples = [dataset.example("scenes", "train", index, grid=6) for index in range(5)]
+    batch = batches.make(examples, process)
+    for row, example in enumerate(examples):
+        targets = batch.targets[row]
+        (places,) = (targets != batches.IGNORED).nonzero(as_tuple=True)
+        assert process.tokenizer.decode(targets[places]) == example.answer + "<|end|>"
+        assert torch.equal(batch.input_ids[row, places + 1], targets[places])
+
+
+def test_a_batch_is_answered_like_its_rows_alone():
+    process, model = processor.processor(6), small.build(6, seed=0).eval()
+    examples = [dataset.example("pairs", "train", index, grid=6) for index in range(3)]
+    with torch.inference_mode():
+        together, _ = batches.answer_logits(model, batches.make(examples, process))
+        alone = [
+            batches.answer_logits(model, batches.make([example], process))[0]
+            for example in examples
+        ]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-4)
+
+
+def test_exact_means_that_greedy_decoding_gives_the_answer():
+    """The model's own greedy answers are right by definition; one token less is not."""
+    process, model = processor.processor(6), small.build(6, seed=0).eval()
+    example = dataset.example("scenes", "train", 0, grid=6)
+    inputs = process(
+        images=[example.images], text=[processor.prompt(example.instruction)], return_tensors="pt"
+    )
+    with torch.inference_mode():
+        out = model.generate(**inputs, max_new_tokens=5, do_sample=False, eos_token_id=-1)
+    ids = out[0, inputs["input_ids"].shape[1] :]
+    row = torch.cat([inputs["input_ids"][0], ids])
+    targets = torch.full_like(row, batches.IGNORED)
+    targets[-6:-1] = ids
+    batch = batches.Batch(row[None], inputs["pixel_values"], targets[None])
+    with torch.inference_mode():
+        right = batches.Right.judge(*batches.answer_logits(model, batch), batch)
+        assert right.exact.tolist() == [True]
+        batch.targets[0, -2] = (ids[-1] + 1) % small.VOCABULARY
+        right = batches.Right.judge(*batches.answer_logits(model, batch), batch)
+    assert right.exact.tolist() == [False] and right.tokens.tolist() == pytest.approx([0.8])
+
+
+@pytest.mark.parametrize("family", ["scenes", "charts"])
+def test_every_question_is_counted_once_in_all_and_once_in_its_kind(family):
+    rows = evaluate.accuracy(
+        small.build(6, seed=0).eval(), processor.processor(6), family, 60, grid=6, clauses=0
+    )
+    assert rows.pop("all")["n"] == 60 == sum(row["n"] for row in rows.values())
+
+
+def test_learning_rate():
+    stage = Stage("s", 6, 1, 250, 2e-3, {})
+    assert train.rate(stage, 0) == pytest.approx(2e-3 / 50)
+    assert train.rate(stage, 49) == pytest.approx(2e-3)
+    assert train.rate(stage, 150) == pytest.approx(2e-3 * (0.05 + 0.95 * 0.5))
+    assert train.rate(stage, 250) == pytest.approx(1e-4)
+    assert math.isclose(max(train.rate(stage, step) for step in range(250)), 2e-3)
