@@ -18,8 +18,7 @@ class PrefixKV(AllRows):
 
     Every token judges. A layer keeps the fewest tokens that together got the share p of the
     attention that all its evictable tokens got, over all heads; p is what makes the layers' sum the
-    budget. The first ``start_size`` tokens and the
-    last one stay in any case.
+    budget. The first ``start_size`` tokens and the last one stay in any case.
 
     The paper bisects p; it is found exactly here, and so is the total. The public code (THU-MIG/
     PrefixKV) stops within five tokens of it, rescales and truncates, and adds the tokens that

@@ -22,10 +22,10 @@ class PyramidKV(SnapKV):
     The budgets are those of the public code (Zefan-Cai/KVCache-Factory), whole-number divisions
     included, so that the total may be a few tokens off; the average is rounded, halves up. All
     layers keep equally many if that is more than half of the tokens beside the window, or if there
-    is but one layer. kvpress counts
-    the window as part of the falling budget, and makes all layers alike wherever the last one would
-    then keep less than a window: at its own defaults, wherever fewer than 1,280 tokens and less
-    than half of the prompt stay. Text competes in paper and code: ``evict_text=True``.
+    is but one layer. kvpress counts the window as part of the falling budget, and makes all layers
+    alike wherever the last one would then keep less than a window: at its own defaults, wherever
+    fewer than 1,280 tokens and less than half of the prompt stay. Text competes in paper and code:
+    ``evict_text=True``.
 
     Args:
         beta: at least 1.
