@@ -11,8 +11,6 @@ for what the columns mean.
 import argparse
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -54,7 +52,12 @@ def measure(
         synchronize=torch.cuda.synchronize if device.type == "cuda" else lambda: None,
     )
     rows = {
-        name: timings[name].to_json() | {"extra_memory": memory_of(case, dtype, name, device)}
+        name: timings[name].to_json()
+        | {
+            "extra_memory": peak_memory.in_own_process(
+                __file__, "--memory-of", name, case, dtype, device
+            )
+        }
         for name in calls
     }
     for method in METHODS:
@@ -92,15 +95,6 @@ def _tokens(cache: Cache) -> set[tuple[int, int, int, int]]:
         for head, kept in enumerate(heads)
         for position in kept
     }
-
-
-def memory_of(case: Case, dtype: str, name: str, device: torch.device) -> dict[str, int]:
-    """In a process of its own, whose high-water mark nothing else has raised."""
-    command = [sys.executable, __file__, "--memory-of", name, "--case", case.name]
-    command += ["--dtype", dtype, "--threads", str(torch.get_num_threads())]
-    command += ["--device", device.type]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def print_table(result: dict[str, object]) -> None:

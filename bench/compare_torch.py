@@ -9,8 +9,6 @@ its turn among them. See README.md for what the columns mean.
 import argparse
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,13 +16,12 @@ import torch
 
 import agreement
 import environment
+import peak_memory
 import timing
 import variants
 from aircache_ext import _C
 from cases import DTYPES, Case, read_cases
 from inputs import Inputs, make_inputs
-
-PEAK_MEMORY = Path(__file__).with_name("peak_memory.py")
 
 
 def measure(
@@ -76,7 +73,9 @@ def measure(
         | {
             "slower_than_ours": timings[name].median / ours,
             "share_of_floor": floor / timings[name].median,
-            "extra_memory": peak_memory(case, dtype, name, device),
+            "extra_memory": peak_memory.in_own_process(
+                peak_memory.__file__, "--variant", name, case, dtype, device
+            ),
             "agreement": agreed[name].to_json() if name in agreed else None,
         }
         for name in calls
@@ -111,15 +110,6 @@ def check(
         if found[name].unexplained and name != variants.PLAIN_HALF:
             raise SystemExit(f"{name} computes something else than aircache_ext: {found[name]}")
     return found, sum(len(row) for layer in our_sets for row in layer)
-
-
-def peak_memory(case: Case, dtype: str, name: str, device: torch.device) -> dict[str, int]:
-    """In a process of its own, whose high-water mark nothing else has raised."""
-    command = [sys.executable, str(PEAK_MEMORY), "--case", case.name, "--dtype", dtype]
-    command += ["--variant", name, "--threads", str(torch.get_num_threads())]
-    command += ["--device", device.type]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def print_table(result: dict[str, object]) -> None:

@@ -23,6 +23,8 @@ import ctypes
 import gc
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +33,7 @@ from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 
 import variants
-from cases import DTYPES, read_cases
+from cases import DTYPES, Case, read_cases
 from inputs import Inputs, make_inputs
 
 WARM_UPS = 3
@@ -114,6 +116,17 @@ def measure(call: Callable[[Inputs], object], inputs: Inputs) -> dict[str, int |
         found = {"resident_bytes": resident_extra(call, inputs)}
         found["allocator_bytes"], found["scratch_bytes"] = allocator_extra(call, inputs)
     return {"cache_bytes": cache, **found}
+
+
+def in_own_process(
+    program: Path | str, option: str, variant: str, case: Case, dtype: str, device: torch.device
+) -> dict[str, int | None]:
+    """What ``program`` prints of one variant, named by ``option``: its process's high-water mark
+    nothing else has raised."""
+    command = [sys.executable, str(program), option, variant, "--case", case.name, "--dtype", dtype]
+    command += ["--threads", str(torch.get_num_threads()), "--device", device.type]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _status(field: str) -> int:
