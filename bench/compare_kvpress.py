@@ -107,15 +107,12 @@ def print_table(result: dict[str, object]) -> None:
     )
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for name, row in result["variants"].items():
-        memory = row["extra_memory"]
-        sizes = [memory["allocator_bytes"], memory.get("resident_bytes")]
-        share = max(size or 0 for size in sizes) / memory["cache_bytes"]
         common = row.get("in_common_with_ours")
         print(
             f"| {name} | {row['median_s'] * 1e3:.2f} | {100 * row['mad_s'] / row['median_s']:.1f} "
             f"| {row['min_s'] * 1e3:.2f} | {number(row.get('slower_than_aircache'))} "
             f"| {number(row.get('slower_than_ours'))} | {number(common and 100 * common)} "
-            f"| {' / '.join(number(size and size / 1e6) for size in sizes)} | {100 * share:.2f} |",
+            f"| {peak_memory.columns(row['extra_memory'])} |",
             flush=True,
         )
 

@@ -125,22 +125,16 @@ def print_table(result: dict[str, object]) -> None:
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for name, row in result["variants"].items():
         memory = row["extra_memory"]
-        sizes = [memory["allocator_bytes"], memory.get("resident_bytes")]
-        share = max(size or 0 for size in sizes) / memory["cache_bytes"]
         agreed = row["agreement"]
         differing = f"{agreed['differing']} ({agreed['unexplained']})" if agreed else "other method"
         print(
             f"| {name} | {row['median_s'] * 1e3:.2f} | {100 * row['mad_s'] / row['median_s']:.1f} "
             f"| {row['min_s'] * 1e3:.2f} | {row['slower_than_ours']:.2f} "
             f"| {100 * row['share_of_floor']:.1f} "
-            f"| {' / '.join(map(megabytes, sizes))} | {100 * share:.2f} "
-            f"| {megabytes(memory.get('scratch_bytes'))} | {differing} |",
+            f"| {peak_memory.columns(memory)} "
+            f"| {peak_memory.megabytes(memory.get('scratch_bytes'))} | {differing} |",
             flush=True,
         )
-
-
-def megabytes(size: int | None) -> str:
-    return "-" if size is None else f"{size / 1e6:.2f}"
 
 
 def main() -> None:

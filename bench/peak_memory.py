@@ -129,6 +129,17 @@ def in_own_process(
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def columns(memory: dict[str, int | None]) -> str:
+    """Two of a table: both measures, and the larger as a share of the cache in percent."""
+    sizes = [memory["allocator_bytes"], memory.get("resident_bytes")]
+    share = max(size or 0 for size in sizes) / memory["cache_bytes"]
+    return f"{' / '.join(map(megabytes, sizes))} | {100 * share:.2f}"
+
+
+def megabytes(size: int | None) -> str:
+    return "-" if size is None else f"{size / 1e6:.2f}"
+
+
 def _status(field: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):

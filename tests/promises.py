@@ -80,3 +80,14 @@ def check_compressed(x: Inputs, layer: int, ours) -> None:
     for row, count in enumerate(ours.counts.tolist()):
         assert not ours.keys[row, :, count:].any()
         assert not ours.values[row, :, count:].any()
+
+
+def check_row(batched, row: int, alone, positions: Tensor) -> None:
+    """A batch's row keeps, layer by layer, what it keeps ``alone``, where its tokens stood at
+    ``positions`` ``[S]`` of the batch's."""
+    for one, many in zip(alone, batched, strict=True):
+        n = int(one.counts)
+        assert n == int(many.counts[row])
+        assert torch.equal(positions[one.indices[0]], many.indices[row, :, :n])
+        assert torch.equal(one.keys[0], many.keys[row, :, :n])
+        assert torch.equal(one.values[0], many.values[row, :, :n])

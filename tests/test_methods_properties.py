@@ -9,7 +9,7 @@ import aircache_ext
 from aircache_ext.methods import TOVA
 from cases import BF16, FP32, PROMPTS
 from methods_cases import METHODS, MODEL, compress_layers, evictable_as_visual, inputs
-from promises import check_compressed, same
+from promises import check_compressed, check_row, same
 
 every_method = pytest.mark.parametrize("method", METHODS, ids=str)
 
@@ -49,12 +49,7 @@ def test_a_row_of_a_padded_batch_is_the_row_alone(method, dtype, prompt, backend
             budget=11,
             method=method,
         )
-        for one, many in zip(alone, batched, strict=True):
-            n = int(one.counts)
-            assert n == int(many.counts[row])
-            assert torch.equal(real[one.indices[0]], many.indices[row, :, :n])
-            assert torch.equal(one.keys[0], many.keys[row, :, :n])
-            assert torch.equal(one.values[0], many.values[row, :, :n])
+        check_row(batched, row, alone, real)
 
 
 @every_method

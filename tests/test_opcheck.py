@@ -1,9 +1,10 @@
-"""torch.library.opcheck: schemas, fakes and dispatch of every op, on several samples each."""
+"""Torch's opcheck: schemas, fakes and dispatch of every op, on several samples each."""
 
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import library
 
 from aircache_ext import ops
 from cases import BASE, BF16, FP16, Case
@@ -67,7 +68,7 @@ def registered_ops() -> set[str]:
 def test_opcheck(case, backend):
     seen = set()
     for op, args in samples(case, backend.device):
-        torch.library.opcheck(op, args)
+        library.opcheck(op, args)
         seen.add(op.default.name().split("::")[1])
     assert seen == registered_ops()
 

@@ -6,7 +6,7 @@ import torch
 import aircache_ext
 from aircache_ext import ops, reference
 from cases import BASE, BF16, FP32, GRID, PROMPTS, Case, Inputs, make_inputs, tokens
-from promises import same
+from promises import check_row, same
 
 
 def visual_sets(compressed, visual) -> list[list[set[int]]]:
@@ -39,12 +39,7 @@ def test_a_row_of_a_padded_batch_is_the_row_alone(dtype, heads, prompt, backend)
             visual=x.visual[row : row + 1, real],
             **options,
         )
-        for one, many in zip(alone, batched, strict=True):
-            n = int(one.counts)
-            assert n == int(many.counts[row])
-            assert torch.equal(real[one.indices[0]], many.indices[row, :, :n])
-            assert torch.equal(one.keys[0], many.keys[row, :, :n])
-            assert torch.equal(one.values[0], many.values[row, :, :n])
+        check_row(batched, row, alone, real)
 
 
 def test_permuting_text_outside_the_window_changes_no_kept_position(backend):

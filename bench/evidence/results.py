@@ -1,19 +1,14 @@
 """From the answers to what is committed: rows, paired differences, the layer profile, plots."""
 
 import json
-import platform
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-import transformers
-
-import aircache_ext
 import profile_plot
-from aircache_ext.evaluate import Record, plot, summary, table
+from aircache_ext.evaluate import Record, plot, report, summary, table
 from aircache_ext.evaluate.variants import FULL_CACHE, METHODS
 from lineup import ABLATIONS, NAMES, NO_VISUAL, Variant
 from store import Store
@@ -54,12 +49,7 @@ def write(results: Results, setup: dict[str, object], path: Path) -> None:
     document = {
         "command": shlex.join(["python", *sys.argv]),
         "setup": setup,
-        "versions": {
-            "aircache_ext": aircache_ext.__version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": report.versions(),
         "ablations": {
             changed: {value: NAMES[method] for value, method in values.items()}
             for changed, values in ABLATIONS.items()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from aircache_ext.evaluate import Record
+from aircache_ext.evaluate.lines import whole_lines
 from exam import Verdict
 from lineup import Variant
 
@@ -33,7 +34,7 @@ class Store:
         self.path = folder / f"{family}.jsonl"
         self._answers: dict[str, np.ndarray] = {}  # by variant: [questions, 3], NaN: not yet
         self._profile: dict[int, dict[str, list[float]]] = {}  # by question
-        lines = self._lines()
+        lines = whole_lines(self.path)
         if not lines:
             folder.mkdir(parents=True, exist_ok=True)
             self.path.write_text(json.dumps(setup) + "\n")
@@ -44,14 +45,6 @@ class Store:
             )
         for line in lines[1:]:
             self._take(json.loads(line))
-
-    def _lines(self) -> list[str]:
-        """The whole ones: the last may have been cut off, and is dropped."""
-        if not self.path.exists():
-            return []
-        whole, end, _ = self.path.read_text().rpartition("\n")
-        self.path.write_text(whole + end)
-        return whole.split("\n") if whole else []
 
     def _take(self, batch: dict) -> None:
         known = [(row, i) for row, i in enumerate(batch["questions"]) if i < self.questions]

@@ -71,7 +71,7 @@ class Steps(Dataset):
             for row, family in enumerate(families)
         ]
         groups.sort(key=_length)
-        part = self.part // stage.questions
+        part = max(1, self.part // stage.questions)  # pictures
         return [
             batches.make(groups[start : start + part], self.process)
             for start in range(0, stage.pictures, part)

@@ -123,14 +123,7 @@ void run(const AttentionPart& a) {
 }  // namespace
 
 void attention_part(const AttentionPart& a) {
-  switch (a.dtype) {
-    case DType::kFloat32:
-      return run<float>(a);
-    case DType::kFloat16:
-      return run<Float16>(a);
-    case DType::kBFloat16:
-      return run<BFloat16>(a);
-  }
+  for_dtype(a.dtype, [&]<class T>() { run<T>(a); });
 }
 
 }  // namespace aircache::cpu::AIRCACHE_ISA

@@ -10,6 +10,8 @@
 #include <cstring>
 #include <utility>
 
+#include "aircache/types.h"
+
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
@@ -38,6 +40,19 @@ struct Float16 {
 struct BFloat16 {
   uint16_t bits;
 };
+
+// body.operator()<T>() with the element type that `dtype` names.
+template <class Body>
+void for_dtype(DType dtype, const Body& body) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return body.template operator()<float>();
+    case DType::kFloat16:
+      return body.template operator()<Float16>();
+    case DType::kBFloat16:
+      return body.template operator()<BFloat16>();
+  }
+}
 
 template <class To, class From>
 [[gnu::always_inline]] inline To bit_cast(From from) {

@@ -1,11 +1,11 @@
 """Shapes and dtypes of every op's results, for ``torch.compile`` and ``torch.export``."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 
 def _register(name: str):
-    return torch.library.register_fake(f"aircache::{name}")
+    return library.register_fake(f"aircache::{name}")
 
 
 @_register("instruction_attention")
@@ -63,7 +63,7 @@ def _(scores: Tensor, budgets: Tensor, visual: Tensor, valid, capacity):
     layers, batch, heads, _ = scores.shape
     if capacity is None:
         # Known only when the budgets are: one size per layer.
-        context = torch.library.get_ctx()
+        context = library.get_ctx()
         capacity = [context.new_dynamic_size(min=0) for _ in range(layers)]
     indices = [scores.new_empty((batch, heads, slots), dtype=torch.int64) for slots in capacity]
     return indices, torch.empty_like(budgets)

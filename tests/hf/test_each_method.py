@@ -182,13 +182,18 @@ class TwoParts:
         return kept(self.cache)
 
 
+def asked_in_two_parts(method: Method) -> list[list[list[list[int]]]]:
+    """What stays when nothing happens between the two."""
+    with TwoParts(method) as talk:
+        talk.look()
+        return talk.ask()
+
+
 @REMEMBERING
 @torch.no_grad()
 def test_it_goes_with_its_row(method):
     """As where beams are chosen."""
-    with TwoParts(method) as plain:
-        plain.look()
-        expected = plain.ask()
+    expected = asked_in_two_parts(method)
     with TwoParts(method) as talk:
         talk.look()
         talk.cache.batch_select_indices(torch.tensor([1, 1, 0]))
@@ -200,9 +205,7 @@ def test_it_goes_with_its_row(method):
 @REMEMBERING
 @torch.no_grad()
 def test_it_is_taken_back_with_its_turn(method):
-    with TwoParts(method) as plain:
-        plain.look()
-        expected = plain.ask()
+    expected = asked_in_two_parts(method)
     with TwoParts(method) as talk:
         talk.look()
         talk.cache.crop(-talk.image["input_ids"].shape[1])
@@ -224,9 +227,7 @@ def test_tokens_that_have_judged_cannot_be_taken_back_one_by_one():
 @REMEMBERING
 @torch.no_grad()
 def test_a_forward_that_failed_among_the_layers(method):
-    with TwoParts(method) as plain:
-        plain.look()
-        expected = plain.ask()
+    expected = asked_in_two_parts(method)
     with TwoParts(method) as talk:
         layer = talk.model.model.language_model.layers[1]
         hook = layer.register_forward_pre_hook(lambda *_: 1 / 0)

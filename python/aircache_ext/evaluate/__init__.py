@@ -7,7 +7,7 @@ the order of a run:
 * ``data``: the questions, from a file;
 * ``variants``: the caches that are compared;
 * ``answers``: what the model says over each of them;
-* ``store``: the answers on disk, where a second run finds them;
+* ``store``: the answers on disk, where a second run finds them, by whole ``lines``;
 * ``metrics``: how right an answer is;
 * ``records``: the scores of one variant on one family of questions, where every comparison begins;
 * ``intervals``, ``summary``: means and paired differences with 95 % intervals;

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import platform
 import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import aircache_ext
 from aircache_ext.evaluate import data
 from aircache_ext.evaluate.data import Question
 from aircache_ext.evaluate.metrics import METRICS
@@ -116,18 +112,13 @@ def _answering(options: argparse.Namespace) -> Answer:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, object]:
-    import transformers
+    from aircache_ext.evaluate import report
 
     return {
         "command": options.as_typed,
         "data": str(options.data.resolve()),
         "metric": options.metric,
-        "versions": {
-            "aircache_ext": aircache_ext.__version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": report.versions(),
     }
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import aircache_ext
 from aircache_ext.evaluate import plot, summary, table
 from aircache_ext.evaluate.records import Record
 from aircache_ext.evaluate.variants import FULL_CACHE
@@ -40,3 +42,16 @@ def write(
     plot.draw(rows, title, folder / PLOT)
     texts = [table.accuracies(rows), *(table.differences(found) for found in differences if found)]
     return "\n\n".join([*texts, f"written: {folder / RESULTS}, {folder / PLOT}"])
+
+
+def versions() -> dict[str, str]:
+    """Of all that answers may hang on."""
+    import torch
+    import transformers
+
+    return {
+        "aircache_ext": aircache_ext.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aircache_ext.evaluate.data import Question
+from aircache_ext.evaluate.lines import whole_lines
 from aircache_ext.evaluate.variants import Variant
 
 
@@ -25,7 +26,7 @@ class Store:
     def __init__(self, path: Path, settings: Mapping[str, object]) -> None:
         self._path = path
         self._answers: dict[tuple[str, Variant], tuple[str, str]] = {}  # question's text, answer
-        rows = list(_rows(path)) if path.exists() else []
+        rows = list(_rows(path))
         if not rows:
             path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
             return
@@ -68,12 +69,7 @@ class Store:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Of whole lines; half a line at the end, left by an interruption, is cut off."""
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if len(whole) < len(text):
-        path.write_bytes(whole)
-    for number, line in enumerate(whole.decode("utf-8").split("\n")[:-1], start=1):
+    for number, line in enumerate(whole_lines(path), start=1):
         try:
             yield json.loads(line)
         except json.JSONDecodeError as error:
