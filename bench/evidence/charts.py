@@ -1,4 +1,4 @@
-"""Bar charts: a letter under every bar, values from 1 to 9 read off its height."""
+"""Bar charts: a letter left of every bar, values from 1 to 9 read off its length."""
 
 from dataclasses import dataclass
 from random import Random
@@ -9,14 +9,14 @@ import fonts
 import paper
 from questions import Question
 
-PITCH = 8  # pixels from bar to bar
+PITCH = 8  # pixels from line to line
 LARGEST = 9
 LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ"
 
 
 @dataclass(frozen=True)
 class Bar:
-    place: int  # from the left
+    line: int
     letter: str
     value: int
 
@@ -24,7 +24,7 @@ class Bar:
 @dataclass(frozen=True)
 class Chart:
     grid: int  # patches a side
-    bars: tuple[Bar, ...]  # from left to right
+    bars: tuple[Bar, ...]  # from top to bottom
     style: int  # seed of what means nothing: colours, grid lines, clutter
 
     @property
@@ -41,11 +41,11 @@ def sample(rng: Random, grid: int) -> Chart:
         count, letters = rng.randint(2, 4), LETTERS[:6] if rng.random() < 0.5 else LETTERS
     else:
         count, letters = rng.randint(4, 11), LETTERS
-    places = sorted(rng.sample(range(grid - 1), count))
+    lines = sorted(rng.sample(range(grid - 1), count))
     letters = rng.sample(letters, count)
     bars = (
-        Bar(place, letter, rng.randint(1, LARGEST))
-        for place, letter in zip(places, letters, strict=True)
+        Bar(line, letter, rng.randint(1, LARGEST))
+        for line, letter in zip(lines, letters, strict=True)
     )
     return Chart(grid, tuple(bars), rng.getrandbits(32))
 
@@ -56,34 +56,33 @@ def draw(chart: Chart) -> list[Image.Image]:
     paper.clutter(image, rng, marks=chart.grid // 4)
     pen = ImageDraw.Draw(image)
     size = image.width
-    unit = (size - PITCH) // (LARGEST + 1)  # pixels of height
-    base = size - PITCH - 1
-    axis = rng.randint(4, 6)
+    unit = (size - PITCH) // (LARGEST + 1)  # pixels of length
+    axis = size - rng.randint(4, 6)
     pale, ink = (rng.randrange(195, 220),) * 3, (rng.randrange(60),) * 3
     for level in range(1, LARGEST + 1):
-        pen.line((axis, base - level * unit, size, base - level * unit), fill=pale)
-        pen.line((axis - 2, base - level * unit, axis, base - level * unit), fill=ink)
-    pen.line((axis, 0, axis, base), fill=ink)
-    pen.line((axis, base, size, base), fill=ink)
+        pen.line((PITCH + level * unit, 0, PITCH + level * unit, axis), fill=pale)
+        pen.line((PITCH + level * unit, axis, PITCH + level * unit, axis + 2), fill=ink)
+    pen.line((PITCH, axis, size, axis), fill=ink)
+    pen.line((PITCH, 0, PITCH, axis), fill=ink)
     colour = tuple(rng.randrange(20, 190) for _ in range(3))
     one_colour = rng.random() < 0.5
     font = fonts.mono(9)
     for bar in chart.bars:
-        x = (bar.place + 1) * PITCH
+        y = bar.line * PITCH
         fill = colour if one_colour else tuple(rng.randrange(20, 190) for _ in range(3))
-        pen.rectangle((x + 1, base - bar.value * unit, x + PITCH - 2, base - 1), fill=fill)
-        pen.text((x + 4, size - 1), bar.letter, fill=ink, font=font, anchor="ms")
+        pen.rectangle((PITCH + 1, y + 1, PITCH + bar.value * unit, y + PITCH - 2), fill=fill)
+        pen.text((4, y + PITCH - 1), bar.letter, fill=ink, font=font, anchor="ms")
     return [image]
 
 
 ALL = [
-    "read all bars from the left to the right",
+    "read all bars from the top to the bottom",
     "what are the letters and the values of the chart?",
     "turn the chart into a list of letters and values",
 ]
-SOME = ["how high is {}?", "what is the value of {}?"]
-LARGE = ["which bar is the highest?", "what is the largest value, and which bar has it?"]
-SMALL = ["which bar is the lowest?", "what is the smallest value, and which bar has it?"]
+SOME = ["how long is {}?", "what is the value of {}?"]
+LARGE = ["which bar has the highest value?", "what is the largest value, and which bar has it?"]
+SMALL = ["which bar has the lowest value?", "what is the smallest value, and which bar has it?"]
 KINDS = ("list", "some", "some", "some", "extreme")  # as often as named
 
 

@@ -106,7 +106,7 @@ def form_answer(text, form):
 
 
 def chart_answer(text, chart):
-    values = {bar.letter: bar.value for bar in sorted(chart.bars, key=lambda bar: bar.place)}
+    values = {bar.letter: bar.value for bar in sorted(chart.bars, key=lambda bar: bar.line)}
     letters = re.findall(r"\b[A-Z]\b", text)
     if letters:
         values = {letter: values[letter] for letter in letters}
@@ -170,15 +170,14 @@ def test_every_shape_looks_different():
     assert len(seen) == len(scenes.SHAPES)
 
 
-def test_charts_show_the_values_as_heights():
+def test_charts_show_the_values_as_lengths():
     for chart, _ in pictures("charts", 40):
         pixels = np.asarray(charts.draw(chart)[0]).astype(int)
         unit = (len(pixels) - charts.PITCH) // (charts.LARGEST + 1)
         for bar in chart.bars:
-            column = pixels[: -charts.PITCH - 1, charts.PITCH * (bar.place + 1) + 3]
-            foot = column[-1]
-            height = int((abs(column - foot).sum(1) < 3).sum())
-            assert round(height / unit) == bar.value
+            row = pixels[charts.PITCH * bar.line + 3, charts.PITCH + 1 :]
+            length = int((abs(row - row[0]).sum(1) < 3).sum())
+            assert round(length / unit) == bar.value
 
 
 def test_forms_show_every_character():
