@@ -27,8 +27,9 @@ ALL = {"scenes": 2, "forms": 2, "charts": 1}
 # wants many pictures; a large one has enough on it for several questions.
 PLAN = [
     Stage("scenes-6", 6, 1, 64, 1, 450, 3e-3, {"scenes": 1}),
+    Stage("look-6", 6, 2, 64, 1, 600, 3e-3, {"scenes": 1}),
     Stage("forms-6", 6, 2, 64, 1, 600, 3e-3, {"scenes": 1, "forms": 7}),
-    Stage("charts-6", 6, 2, 64, 1, 400, 3e-3, {"scenes": 1, "forms": 1, "charts": 6}),
+    Stage("charts-6", 6, 2, 64, 1, 300, 3e-3, {"scenes": 1, "forms": 1, "charts": 6}),
     Stage("all-6", 6, 2, 64, 1, 300, 3e-3, ALL),
     Stage("scenes-12", 12, 4, 16, 4, 400, 3e-3, {"scenes": 6, "forms": 1, "charts": 1}),
     Stage("forms-12", 12, 4, 16, 4, 600, 3e-3, {"scenes": 1, "forms": 6, "charts": 1}),

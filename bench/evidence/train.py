@@ -1,6 +1,7 @@
 """Trains the model of the evidence; interrupted, it goes on where it stopped.
 
     python bench/evidence/train.py --out FOLDER
+    torchrun --nproc-per-node 2 bench/evidence/train.py --out FOLDER    # half a step each
 
 Everything that is random follows from the plan's seed and the number of the step: a run that was
 interrupted gives the same weights as one that was not. FOLDER gets ``state.pt`` (all that is needed
@@ -18,7 +19,9 @@ from pathlib import Path
 from random import Random
 
 import torch
+import torch.distributed as dist
 from torch.nn import functional as F
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.data import DataLoader, Dataset
 from transformers import LlavaForConditionalGeneration
 
@@ -53,6 +56,8 @@ class Steps(Dataset):
     stage: Stage
     first: int = 0
     part: int = 16  # questions
+    rank: int = 0  # of the processes that share a step's parts
+    processes: int = 1
 
     def __post_init__(self) -> None:
         self.process = processor.processor(self.stage.grid)
@@ -74,7 +79,7 @@ class Steps(Dataset):
         part = max(1, self.part // stage.questions)  # pictures
         return [
             batches.make(groups[start : start + part], self.process)
-            for start in range(0, stage.pictures, part)
+            for start in range(0, stage.pictures, part)[self.rank :: self.processes]
         ]
 
 
@@ -91,10 +96,14 @@ class Training:
     device: str = "cpu"
     stage: int = 0
     step: int = 0  # within the stage
-    seconds: float = 0.0  # of this process' processor time, all runs together
+    seconds: float = 0.0  # of processor time, all processes and runs together
+    rank: int = 0
+    processes: int = 1
     model: LlavaForConditionalGeneration = field(init=False)
 
     def __post_init__(self) -> None:
+        if dist.is_initialized():
+            self.rank, self.processes = dist.get_rank(), dist.get_world_size()
         self.enter(small.build(self.plan[0].grid, SEED))
 
     def enter(self, model: LlavaForConditionalGeneration) -> None:
@@ -111,24 +120,33 @@ class Training:
         ]
 
     def advance(self, parts: Sequence[batches.Batch]) -> tuple[float, float]:
-        """One step: its loss and the share of answer tokens that were right."""
+        """One step: its loss and the share of answer tokens that were right.
+
+        Other processes' parts count too.
+        """
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate(self.plan[self.stage], self.step)
-        tokens = sum(int((part.targets != batches.IGNORED).sum()) for part in parts)
-        loss = right = 0.0  # means over all answer tokens
+        sums = torch.zeros(3, dtype=torch.float64)  # answer tokens: all, right; loss
         for part in parts:
             logits, targets = batches.answer_logits(self.model, part.to(self.device))
-            share = F.cross_entropy(logits, targets, reduction="sum") / tokens
-            share.backward()
-            loss += share.item()
-            right += float((logits.argmax(-1) == targets).sum()) / tokens
+            loss = F.cross_entropy(logits, targets, reduction="sum")
+            loss.backward()
+            right = (logits.argmax(-1) == targets).sum()
+            sums += torch.tensor([len(targets), right.item(), loss.item()])
+        gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
+        gradient = parameters_to_vector(gradients)
+        if dist.is_initialized():
+            dist.all_reduce(sums)
+            dist.all_reduce(gradient)
+        tokens, right, loss = sums.tolist()
+        vector_to_parameters(gradient / tokens, gradients)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
         self.step += 1
-        return loss, right
+        return loss / tokens, right / tokens
 
     def save(self, path: Path) -> None:
         state = {
@@ -164,13 +182,16 @@ class Training:
 
 
 def run(training: Training, out: Path, log: Callable, options: argparse.Namespace) -> None:
-    """The rest of the current stage."""
+    """The rest of the current stage; the first process alone writes, prints and evaluates."""
     stage, start, first = training.plan[training.stage], time.time(), training.step
-    steps, cpu = Steps(stage, training.step, part=options.part), time.process_time()
+    steps = Steps(stage, training.step, options.part, training.rank, training.processes)
+    cpu = time.process_time()
     for parts in DataLoader(steps, batch_size=None, num_workers=options.workers, collate_fn=list):
         loss, right = training.advance(parts)
-        training.seconds += time.process_time() - cpu
+        training.seconds += (time.process_time() - cpu) * training.processes
         step = training.step
+        if training.rank > 0:
+            continue
         log(stage=stage.name, step=step, loss=round(loss, 5), tokens=round(right, 4))
         if step % 20 == 0 or step == stage.steps:
             elapsed = time.time() - start
@@ -213,26 +234,31 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=150, help="per family and evaluation")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if dist.is_torchelastic_launched():
+        dist.init_process_group("gloo")
     options.out.mkdir(parents=True, exist_ok=True)
 
     training = Training(PLAN, options.device)
     state = options.out / "state.pt"
     if state.exists() or options.start:
         training.load(state if state.exists() else options.start)
-    print(
-        f"{batches.parameters(training.model):,} weights; "
-        f"from step {training.step} of {training.plan[training.stage].name}",
-        flush=True,
-    )
+    if training.rank == 0:
+        print(
+            f"{batches.parameters(training.model):,} weights; "
+            f"from step {training.step} of {training.plan[training.stage].name}",
+            flush=True,
+        )
     with (options.out / "log.jsonl").open("a") as file:
 
         def log(**row: object) -> None:
             print(json.dumps(row), file=file, flush=True)
 
-        log(plan=[asdict(stage) for stage in PLAN], seed=SEED)
+        if training.rank == 0:
+            log(plan=[asdict(stage) for stage in PLAN], seed=SEED)
         while True:
             run(training, options.out, log, options)
-            training.export(options.out / training.plan[training.stage].name)
+            if training.rank == 0:
+                training.export(options.out / training.plan[training.stage].name)
             if not training.next_stage():
                 break
 

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from torch import multiprocessing
 from torch.utils.data import DataLoader
 
 import batches
@@ -54,6 +56,29 @@ def test_a_step_does_not_depend_on_its_parts_or_on_where_the_run_began():
         for first, part in ((0, 4), (0, 2), (1, 4))
     ]
     assert losses == pytest.approx(losses[:1] * 3, abs=1e-5)
+
+
+def _share(rank, folder):
+    """Two steps of one of two processes."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    training = train.Training(PLAN)
+    shares = train.Steps(FIRST, part=2, rank=training.rank, processes=training.processes)
+    losses = [training.advance(shares[step]) for step in range(2)]
+    torch.save((losses, training.model.state_dict()), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_half_a_step_in_each_of_two_processes_is_the_whole_step(tmp_path):
+    whole = train.Training(PLAN)
+    expected = [whole.advance(train.Steps(FIRST, part=2)[step]) for step in range(2)]
+    multiprocessing.start_processes(_share, (tmp_path,), nprocs=2)
+    for rank in range(2):
+        losses, weights = torch.load(tmp_path / f"{rank}.pt")
+        for loss, reference in zip(losses, expected, strict=True):
+            assert loss == pytest.approx(reference, abs=1e-5)
+        for name, weight in whole.model.state_dict().items():
+            assert torch.allclose(weight, weights[name], atol=1e-5), name
 
 
 def test_workers_draw_the_same_examples():
