@@ -61,8 +61,13 @@ $(VENV)/built: $(VENV)/installed $(SOURCES)
 # ---- what people ask for -----------------------------------------------------------------------
 
 .PHONY: demo
-demo: $(VENV)/built ## Compress the cache of a vision-language model that looks at a photograph
+demo: $(VENV)/built ## A model answers over its full cache and over a tenth of it; demo.html shows both
 	$(call step,demo,$(BIN)/python examples/demo.py)
+
+.PHONY: demo-picture
+demo-picture: $(VENV)/built ## The same, into the picture that the README shows
+	$(call step,demo,$(BIN)/python examples/demo.py --output build/demo)
+	cp build/demo.png docs/images/demo.png
 
 .PHONY: build
 build: $(VENV)/built ## Build and install into .venv, editable

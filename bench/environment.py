@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 import aircache_ext
+from aircache_ext.cli.info import processor
 
 CPU = torch.device("cpu")
 
@@ -20,7 +21,7 @@ def record(device: torch.device = CPU) -> dict[str, object]:
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": _commit(),
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "cpu": _cpu_model(),
+        "cpu": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "last_level_cache_bytes": last_level_cache_bytes(device),
         "isa": aircache_ext._C.cpu_isa(),
@@ -68,10 +69,3 @@ def _commit() -> str:
     ]
     done = subprocess.run(git, capture_output=True, text=True)
     return done.stdout.strip() or "unknown"
-
-
-def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown"

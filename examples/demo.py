@@ -1,88 +1,71 @@
-"""AirCache at work on a photograph: read, compress to a tenth, answer on.
+"""A form, a chart and a scene: what a model answers over its full cache, and over a tenth of it.
 
-A small Qwen2.5-VL with random weights reads a photograph and a question. Every layer's cache is
-then compressed to the visual tokens that the question looks at, and the model answers over the full
-and over the compressed cache. Prints what every layer kept, bytes and times, and draws the patches
-that stayed. Needs no download; with random weights the answer itself means nothing.
+The small model of bench/evidence, which was trained on such pictures, answers a question about each
+of three that it has never seen: over its full cache, and over the visual tokens that AirCache
+keeps. Prints the answers, which of them are right, what they cost and what each layer kept; the
+same with the pictures goes to an HTML page and a PNG.
 
-    python examples/demo.py [--retention 0.1] [--photo my.jpg] [--output demo.png]
+    python examples/demo.py [--model FOLDER] [--retention 0.1] [--output demo]
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import statistics
-import time
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
+from transformers import Cache, DynamicCache
+from transformers.utils import logging
 
-import aircache_ext
-import photograph
-import tiny_vlm
-from aircache_ext import ops
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "bench" / "evidence"))
 
-T = TypeVar("T")
+import dataset  # noqa: E402
+from aircache_ext.cli import info, run, table  # noqa: E402
+from aircache_ext.cli.ask import ask, tell  # noqa: E402
+from aircache_ext.cli.story import Answer, Poster, Story, milliseconds, percent, verdict  # noqa: E402
+from aircache_ext.hf import CompressedCache  # noqa: E402
+from aircache_ext.hf.checkpoint import load, read  # noqa: E402
+
+WEIGHTS = ROOT / "bench" / "evidence" / "weights"
+EVIDENCE = ROOT / "bench" / "results" / "evidence.json"
+# Per family the kind of question with the longest answers, and what its picture is called.
+ASKED = {"forms": ("copy", "form"), "charts": ("list", "chart"), "scenes": ("list", "scene")}
+LONGEST_ANSWER = 80  # tokens
+TIMES = 5  # that every question is asked, for the clock
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
-    photo = Image.open(options.photo).convert("RGB") if options.photo else photograph.grace_hopper()
-    model = tiny_vlm.build()
-    inputs = tiny_vlm.prompt(photo, options.question, options.visual_tokens)
-    rows, columns = (inputs["image_grid_thw"][0, 1:] // tiny_vlm.MERGE).tolist()
-    describe(photo, options.question, model, inputs, rows, columns)
+    if not (options.model / "config.json").exists():
+        print(f"no model is in {options.model}: `make evidence-model` trains one, for hours")
+        return 1
+    logging.disable_progress_bar()
+    torch.set_num_threads(1)  # there is too little to do for two
+    model, processor = load(options.model, "cpu", "float32")
+    paint = table.Paint.for_stdout()
+    print(introduction(model, options))
 
-    step("prefill")
-    tiny_vlm.prefill(model, inputs)  # the first forward also warms torch up
-    read, prefill_ms = timed(lambda: tiny_vlm.prefill(model, inputs))
-    done(f"{prefill_ms:,.0f} ms")
+    first, *_ = examples = choose(model)
+    story_of(model, processor, first, options.retention, times=1)  # warms libraries up
+    stories = []
+    for example in examples:
+        stories.append(story_of(model, processor, example, options.retention, TIMES))
+        print("\n" + table.show(stories[-1], paint))
+    print("\n" + results(stories, paint))
 
-    step(f"compress to {options.retention:.0%}")
-    compressed, compress_ms = timed(
-        lambda: aircache_ext.compress_layers(
-            read.keys,
-            read.values,
-            read.q_windows,
-            visual=read.visual,
-            retention=options.retention,
-        ),
-        repeats=5,
-    )
-    done(f"{compress_ms:,.1f} ms, {compress_ms / prefill_ms:.1%} of the prefill")
-
-    step(f"answer, {options.tokens} tokens")
-    kept_keys = [layer.keys for layer in compressed]
-    kept_values = [layer.values for layer in compressed]
-    (answer, _), full_ms = timed(
-        lambda: tiny_vlm.decode(model, read, read.keys, read.values, options.tokens)
-    )
-    _, kept_ms = timed(lambda: tiny_vlm.decode(model, read, kept_keys, kept_values, options.tokens))
-    # Greedy answers part at the first difference; told the same words so far, do they go on alike?
-    _, logits = tiny_vlm.decode(model, read, kept_keys, kept_values, options.tokens, forced=answer)
-    agree = int((logits.argmax(-1) == answer).sum())
-    done(
-        f"{full_ms / options.tokens:.1f} ms a token over the full cache, "
-        f"{kept_ms / options.tokens:.1f} over the compressed one"
-    )
-
-    table(read, compressed)
-    print(
-        f"""
-  Given the same words so far, both caches choose the same next token at {agree} of {options.tokens}
-  places. The weights are random, so the text means nothing and this says little: how well
-  answers survive is a question for a trained model. The model is also too small for its
-  cache to cost much decoding time; memory is what it saves here."""
-    )
-    masks = [kept_patches(read.visual, layer.indices, rows, columns) for layer in compressed]
-    title = f"What the question keeps of the photograph: {options.retention:.0%} of the image cache"
-    photograph.draw(photo, masks, options.output, title)
-    print(f"\n  picture: {options.output}")
+    known = evidence(EVIDENCE) if options.model.resolve() == WEIGHTS else []
+    for line in known:
+        print(f"  {line}")
+    run.write(poster(stories, options.retention, [*known, *notes(model)]), options.output)
+    return 0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -90,99 +73,176 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--output", type=Path, default=Path("demo.png"), help="the picture")
-    parser.add_argument("--photo", type=Path, help="another photograph than the built-in one")
-    parser.add_argument("--question", default="What is she wearing?")
+    parser.add_argument("--model", type=Path, default=WEIGHTS, help="a model of bench/evidence")
     parser.add_argument("--retention", type=float, default=0.1, help="share of tokens that stays")
-    parser.add_argument("--visual-tokens", type=int, default=1600, help="size of the photograph")
-    parser.add_argument("--tokens", type=int, default=16, help="length of the answer")
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo"), help="PNG and HTML page, without ending"
+    )
     return parser.parse_args(arguments)
 
 
-def describe(photo, question, model, inputs, rows: int, columns: int) -> None:
-    text = model.config.text_config
-    info = aircache_ext.build_info()
-    print(
-        f"AirCache {info['version']} on the CPU ({info['cpu_isa']}, "
-        f"{torch.get_num_threads()} threads)\n\n"
-        f"  model       {type(model).__name__}, random weights: {text.num_hidden_layers} layers,\n"
-        f"              {text.num_attention_heads} query heads over {text.num_key_value_heads} KV "
-        f"heads of {text.hidden_size // text.num_attention_heads}, fp32\n"
-        f"  photograph  {photo.width} x {photo.height} pixels as {rows} x {columns} = "
-        f"{rows * columns:,} visual tokens\n"
-        f"  question    {question!r}; {inputs['input_ids'].shape[1]:,} tokens with the photograph\n"
+def choose(model: Any) -> list[tuple[int, dataset.Example]]:
+    """The first test question of each family that wants a long answer, and its number."""
+    grid = int(model.config.image_seq_length**0.5)
+    chosen = []
+    for family, (kind, _) in ASKED.items():
+        numbered = ((i, dataset.example(family, "test", i, grid)) for i in itertools.count())
+        chosen.append(next((i, example) for i, example in numbered if example.kind == kind))
+    return chosen
+
+
+def story_of(
+    model: Any, processor: Any, numbered: tuple[int, dataset.Example], retention: float, times: int
+) -> Story:
+    """Asked over both caches, ``times`` times in turns."""
+    number, example = numbered
+    photo = example.images[0]
+    inputs = read(processor, [[photo]], [example.instruction])
+
+    def answer(cache: Cache) -> Answer:
+        return ask(model, processor.tokenizer, inputs, cache, LONGEST_ANSWER, aloud=False)
+
+    full, compressed = [], []
+    for _ in range(times):
+        full.append(answer(DynamicCache(config=model.config)))
+        with CompressedCache(model, retention=retention, processor=processor) as cache:
+            compressed.append(answer(cache))
+            story = tell(
+                model,
+                processor,
+                example.instruction,
+                photo,
+                inputs,
+                cache,
+                compressed[-1],
+                full[-1],
+                heading=f"A {ASKED[example.family][1]}, number {number} of the test split",
+                asked=example.question,
+                truth=example.answer,
+            )
+    return replace(story, full=in_the_middle(full), compressed=in_the_middle(compressed))
+
+
+def in_the_middle(answers: Sequence[Answer]) -> Answer:
+    """The answer, with the median of each time."""
+
+    def median(time: Callable[[Answer], float]) -> float:
+        return statistics.median(map(time, answers))
+
+    return replace(
+        answers[0],
+        prefill=median(lambda answer: answer.prefill),
+        compression=median(lambda answer: answer.compression),
+        per_token=median(lambda answer: answer.per_token),
     )
 
 
-def table(read: tiny_vlm.Prefill, compressed: Sequence[aircache_ext.CompressedKV]) -> None:
-    """Per layer: visual tokens, the attention that goes to those that stayed, bytes."""
-    n_visual, n_text = int(read.visual.sum()), int((~read.visual).sum())
-    kept = [int(layer.counts[0]) - n_text for layer in compressed]
-    before = [size(*layer) for layer in zip(read.keys, read.values, strict=True)]
-    after = [size(layer.keys, layer.values) for layer in compressed]
-    attention = attention_kept(read, compressed)
+# ---- what is said about them ---------------------------------------------------------------------
 
-    def line(
-        name: object, visual: int, kept: int, attention: float, before: int, after: int
-    ) -> str:
-        share = kept / visual
-        return (
-            f"  {name:>5}   {visual:>6,} -> {kept:>5,}   {share:>6.1%}   {attention:>9.1%}"
-            f"   {before / 2**10:>6,.0f} -> {after / 2**10:>5,.0f}   {'#' * round(50 * share)}"
-        )
 
-    print(
-        "\n                                    attention\n"
-        "  layer    visual tokens    share        kept       cache, KiB"
+def introduction(model: Any, options: argparse.Namespace) -> str:
+    side = model.config.vision_config.image_size
+    grid = int(model.config.image_seq_length**0.5)
+    folder = options.model.resolve()
+    if folder.is_relative_to(ROOT):
+        folder = folder.relative_to(ROOT)
+    share, tokens = percent(options.retention), f"{grid} x {grid} = {grid**2} visual tokens"
+    return f"""\
+AirCache keeps {share} of the visual tokens, once, right after the question is read.
+
+  model        {size_of(model)}; {folder}
+  pictures     {side} x {side} pixels, {tokens}; none was trained on
+  computed on  {hardware()}
+  maps         a visual token is half a character: █ kept, · dropped"""
+
+
+def size_of(model: Any) -> str:
+    weights = sum(weight.numel() for weight in model.parameters())
+    layers = model.config.text_config.num_hidden_layers
+    return f"{type(model).__name__}, {weights / 1e6:.1f} million weights, {layers} layers"
+
+
+def hardware() -> str:
+    return f"{info.processor()}, one thread, fp32, torch {torch.__version__}"
+
+
+def results(stories: Sequence[Story], paint: table.Paint) -> str:
+    """One line a picture."""
+    heads = ["visual KiB", "all KiB", "prefill", "compress", "per token, ms"]
+    lines = [f"  {'':<9}{'full cache':<12}{list(stories[0].answers)[1]:<11}{_columns(heads)}"]
+    for story, (_, name) in zip(stories, ASKED.values(), strict=True):
+        full, compressed = story.full, story.compressed
+        assert full is not None
+        over_full, at_share = (verdict(mark) for mark in marks_of(story))
+        numbers = [
+            _change(*(count / 2**10 for count in story.visual_bytes), digits=0),
+            _change(full.cache_bytes / 2**10, compressed.cache_bytes / 2**10, digits=0),
+            milliseconds(compressed.prefill),
+            milliseconds(compressed.compression),
+            _change(1e3 * full.per_token, 1e3 * compressed.per_token, digits=1),
+        ]
+        marks = paint(f"{over_full:<12}", over_full) + paint(f"{at_share:<11}", at_share)
+        lines.append(f"  {name:<9}{marks}{_columns(numbers)}")
+    return "\n".join([table.heading("All three", paint), *lines])
+
+
+def _columns(cells: Sequence[str]) -> str:
+    widths = (12, 14, 11, 11, 15)
+    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+
+
+def _change(before: float, after: float, digits: int) -> str:
+    return f"{before:,.{digits}f} -> {after:,.{digits}f}"
+
+
+def marks_of(story: Story) -> list[bool]:
+    """Whether the answers are right, the one over the full cache first."""
+    return [story.right(answer) is True for answer in story.answers.values()]
+
+
+def poster(stories: Sequence[Story], retention: float, notes: list[str]) -> Poster:
+    lead = (
+        "A small vision-language model, trained in this repository, answers a question about each "
+        "of three pictures that it has never seen: over its full cache, and over what AirCache "
+        "keeps of it, once, right after the question is read."
     )
-    for layer, numbers in enumerate(zip(kept, attention, before, after, strict=True)):
-        print(line(layer, n_visual, *numbers))
-    totals = sum(kept), statistics.mean(attention), sum(before), sum(after)
-    print(line("all", n_visual * len(kept), *totals))
-    print(f"\n  Every layer also keeps its {n_text} text tokens.")
+    right = [sum(marks) for marks in zip(*map(marks_of, stories), strict=True)]
+    names = ["right over the full cache", f"right {list(stories[0].answers)[1]}"]
+    facts = [(f"{n} of {len(stories)}", name) for n, name in zip(right, names, strict=True)]
+    before, after = (count / 2**10 for count in stories[0].visual_bytes)
+    facts.append((f"{after:.0f} of {before:.0f} KiB", "of a picture's keys and values stay"))
+    title = f"What a model still sees in {percent(retention)} of its visual cache"
+    return Poster(title, [lead], [*stories], facts, notes)
 
 
-def attention_kept(
-    read: tiny_vlm.Prefill, compressed: Sequence[aircache_ext.CompressedKV]
-) -> list[float]:
-    """The share of the elite window's attention to the image that goes to what each layer kept."""
-    attention = ops.instruction_attention(read.q_windows, read.keys, visual=read.visual)
-    elite = ops.elite_window(attention, visual=read.visual)
-    scores = ops.window_scores(read.q_windows, read.keys, elite, visual=read.visual)[:, 0, 0]
+def evidence(path: Path) -> list[str]:
+    """What more questions than three say, if `make evidence` was run."""
+    if not path.exists():
+        return []
+    rows = {
+        (row["family"], row["method"], row["retention"]): row
+        for row in json.loads(path.read_text())["rows"]
+    }
+    lines = []
+    for family, (_, name) in ASKED.items():
+        full, tenth = rows.get((family, "full cache", 1.0)), rows.get((family, "AirCache", 0.1))
+        if full and tenth:
+            lines.append(
+                f"Of {tenth['n']:,} questions about a {name}, {full['accuracy']:.1%} are answered "
+                f"right over the full cache, {tenth['accuracy']:.1%} at 10 %."
+            )
+    return lines
+
+
+def notes(model: Any) -> list[str]:
     return [
-        float(score[layer.indices[0, 0]].sum() / score.sum())
-        for score, layer in zip(scores, compressed, strict=True)
+        f"{size_of(model)}; {hardware()}. Times are medians of {TIMES} runs; the prefill is the "
+        "time until the first token, without the compression.",
+        "The questions are the first ones of the test split that want a long answer, whatever "
+        "comes out. The first token of an answer is chosen before anything is dropped. A model and "
+        "a prompt this small do not wait for their cache: what is saved here is memory.",
     ]
 
 
-def kept_patches(visual: Tensor, indices: Tensor, rows: int, columns: int) -> np.ndarray:
-    """``[rows, columns]`` bool: which tokens of the image are among ``indices``."""
-    stays = torch.zeros_like(visual[0])
-    stays[indices[0, 0]] = True
-    return stays[visual[0]].reshape(rows, columns).numpy()
-
-
-def size(*tensors: Tensor) -> int:
-    return sum(tensor.nbytes for tensor in tensors)
-
-
-def timed(function: Callable[[], T], repeats: int = 1) -> tuple[T, float]:
-    """What ``function`` returns, and the median of its milliseconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = function()
-        times.append(1000 * (time.perf_counter() - start))
-    return result, statistics.median(times)
-
-
-def step(name: str) -> None:
-    print(f"  {name + ' ':.<24} ", end="", flush=True)
-
-
-def done(result: str) -> None:
-    print(result)
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

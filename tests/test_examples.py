@@ -1,72 +1,50 @@
-"""Every script of examples/ runs, and the demo's compressed cache decodes what it should.
+"""Every script of examples/ runs, and what is done by hand decodes what it should.
 
-The short examples assert their own claims. The demo is held against the model's full attention
+The short examples assert their own claims. `by_hand.py` is held against the model's full attention
 with the evicted keys masked out: dropping a key must be the same as not attending to it.
+`tests/evidence/test_demo.py` has the demo.
 """
 
 from __future__ import annotations
 
-import re
 import runpy
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 import aircache_ext
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-DEMO = ("demo.py", "photograph.py", "tiny_vlm.py")
-SHORT = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name not in DEMO)
+LONG = {"by_hand.py"}
+SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != "demo.py")
 
 
-@pytest.mark.parametrize("name", SHORT)
-def test_short_example_runs(name, capsys):
-    assert len((EXAMPLES / name).read_text().splitlines()) <= 60
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_example_runs(name, capsys):
+    assert name in LONG or len((EXAMPLES / name).read_text().splitlines()) <= 60
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
     assert capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
-def demo():
-    sys.path.insert(0, str(EXAMPLES))
-    import demo
-
-    yield demo
-    sys.path.remove(str(EXAMPLES))
+def by_hand():
+    """The example, as a namespace of what it defines."""
+    return SimpleNamespace(**runpy.run_path(str(EXAMPLES / "by_hand.py")))
 
 
 @pytest.fixture(scope="module")
-def photo_read(demo):
-    """A small model and what it holds after reading the photograph as a few hundred tokens."""
-    model = demo.tiny_vlm.build(layers=4)
-    photo = demo.photograph.grace_hopper()
-    inputs = demo.tiny_vlm.prompt(photo, "What is she wearing?", visual_tokens=300)
-    return model, inputs, demo.tiny_vlm.prefill(model, inputs)
+def photo_read(by_hand):
+    """A small model and what it holds after reading a picture as a few hundred tokens."""
+    model = by_hand.build(layers=4)
+    photo = Image.effect_mandelbrot((480, 360), (-2.1, -1.2, 1.1, 1.2), 60).convert("RGB")
+    inputs = by_hand.prompt(photo, "What is on the picture?", visual_tokens=300)
+    return model, inputs, by_hand.prefill(model, inputs)
 
 
-def test_demo_keeps_a_tenth_and_draws_it(demo, tmp_path, capsys):
-    from PIL import Image
-
-    picture = tmp_path / "kept" / "demo.png"
-    demo.main(["--output", str(picture), "--visual-tokens", "300", "--tokens", "4"])
-    printed = capsys.readouterr().out
-    before, after = re.search(r"all +([\d,]+) -> +([\d,]+)", printed).groups()
-    before, after = int(before.replace(",", "")), int(after.replace(",", ""))
-    assert after == int(0.1 * before + 0.5)
-    assert str(picture) in printed
-    pixels = Image.open(picture).convert("L")
-    assert min(pixels.size) > 300 and len(pixels.getcolors()) > 100
-
-
-def test_demo_marks_the_patches_that_stayed(demo):
-    visual = torch.tensor([[False, True, True, True, True, True, True, False]])
-    patches = demo.kept_patches(visual, torch.tensor([[[0, 2, 6, 7]]]), rows=2, columns=3)
-    assert patches.tolist() == [[False, True, False], [False, False, True]]
-
-
-def test_prefill_records_the_queries_that_attention_used(demo, photo_read):
+def test_prefill_records_the_queries_that_attention_used(by_hand, photo_read):
     """The recorded queries and cached keys give back the model's own attention weights."""
     model, inputs, read = photo_read
     tokens = read.visual.shape[1]
@@ -83,7 +61,9 @@ def test_prefill_records_the_queries_that_attention_used(demo, photo_read):
         torch.testing.assert_close(recorded, attention[:, :, -window:], atol=1e-4, rtol=0)
 
 
-def test_decoding_over_the_compressed_cache_is_attention_without_the_evicted_keys(demo, photo_read):
+def test_decoding_over_the_compressed_cache_is_attention_without_the_evicted_keys(
+    by_hand, photo_read
+):
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -102,34 +82,26 @@ def test_decoding_over_the_compressed_cache_is_attention_without_the_evicted_key
     answer = torch.arange(65, 73)
     kept_keys = [layer.keys for layer in compressed]
     kept_values = [layer.values for layer in compressed]
-    _, over_kept = demo.tiny_vlm.decode(
-        model, read, kept_keys, kept_values, len(answer), forced=answer
-    )
-    _, over_all = demo.tiny_vlm.decode(
-        model, read, read.keys, read.values, len(answer), forced=answer
-    )
+    _, over_kept = by_hand.decode(model, read, kept_keys, kept_values, len(answer), forced=answer)
+    _, over_all = by_hand.decode(model, read, read.keys, read.values, len(answer), forced=answer)
 
     AttentionInterface.register("without_evicted", without_evicted)
     AttentionMaskInterface.register("without_evicted", lambda *_, **__: None)
     model.set_attn_implementation({"text_config": "without_evicted", "vision_config": "sdpa"})
-    _, masked = demo.tiny_vlm.decode(
-        model, read, read.keys, read.values, len(answer), forced=answer
-    )
+    _, masked = by_hand.decode(model, read, read.keys, read.values, len(answer), forced=answer)
     model.set_attn_implementation({"text_config": "sdpa", "vision_config": "sdpa"})
 
     torch.testing.assert_close(over_kept, masked, atol=1e-4, rtol=0)
     assert (over_all - masked).abs().max() > 1e-2, "eviction should be visible at all"
 
 
-def test_decoding_continues_where_one_long_prefill_would(demo, photo_read):
+def test_decoding_continues_where_one_long_prefill_would(by_hand, photo_read):
     """Over the full cache, token by token with explicit positions, against one forward over all."""
     model, inputs, read = photo_read
     answer = torch.arange(65, 73)
-    _, stepwise = demo.tiny_vlm.decode(
-        model, read, read.keys, read.values, len(answer), forced=answer
-    )
+    _, stepwise = by_hand.decode(model, read, read.keys, read.values, len(answer), forced=answer)
     input_ids = torch.cat([inputs["input_ids"], answer[None]], 1)
-    token_types = (input_ids == demo.tiny_vlm.IMAGE).int()
+    token_types = (input_ids == by_hand.IMAGE).int()
     longer = {**inputs, "input_ids": input_ids, "mm_token_type_ids": token_types}
     with torch.inference_mode():
         at_once = model(**longer).logits[0, -len(answer) - 1 : -1]

@@ -81,7 +81,8 @@ def test_wheel_holds_the_package(dist: Path) -> None:
     assert f"-{python}-{python}-linux_" in wheel.name
     names = {Path(name).name for name in zipfile.ZipFile(wheel).namelist()}
     assert names >= {Path(_C.__file__).name, "libaircache_ext.so", "_C.pyi", "py.typed", "LICENSE"}
-    assert names >= {path.name for path in (ROOT / "python" / "aircache_ext").rglob("*.py")}
+    package = ROOT / "python" / "aircache_ext"
+    assert names >= {path.name for path in package.rglob("*") if path.suffix in {".py", ".css"}}
 
 
 @pytest.mark.full

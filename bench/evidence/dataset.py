@@ -28,6 +28,7 @@ class Example:
     images: list[Image.Image]
     instruction: str
     answer: str
+    question: str  # the part of the instruction that matters
 
 
 def split_of(facts: object) -> str:
@@ -50,7 +51,7 @@ def examples(
     for _ in range(questions):
         question = maker.ask(rng, picture)
         text = instruction(question.text, rng, rng.randint(0, clauses))
-        made.append(Example(family, question.kind, images, text, question.answer))
+        made.append(Example(family, question.kind, images, text, question.answer, question.text))
     return made
 
 

@@ -17,4 +17,4 @@ def test_info_names_what_a_bug_report_needs():
     assert lines["aircache_ext"].startswith(aircache_ext.__version__)
     assert torch.__version__ in lines["torch"]
     assert "in use" in lines["CPU kernels"]
-    assert lines.keys() >= {"CUDA kernels", "transformers", "Python", "GPUs"}
+    assert lines.keys() >= {"processor", "CUDA kernels", "transformers", "Python", "GPUs"}

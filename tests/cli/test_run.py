@@ -1,13 +1,13 @@
 """``python -m aircache_ext run`` on a checkpoint from disk."""
 
 import re
-from html.parser import HTMLParser
 
 import checkpoint
 import pytest
 from PIL import Image
 
 from aircache_ext import cli
+from html_page import Page
 
 QUESTION = "What is on <the> picture?"
 
@@ -30,24 +30,6 @@ def run(model, photo, *options):
     return cli.main([str(argument) for argument in arguments])
 
 
-class Page(HTMLParser):
-    """Figures, how many cells each has dropped, and everything that comes from elsewhere."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.figures, self.dropped, self.outside = 0, [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        values = dict(attributes)
-        self.figures += tag == "figure"
-        if tag == "path":
-            self.dropped.append(sum(map(int, re.findall(r"h(\d+)v1", values["d"]))))
-        source = values.get("src") or values.get("href") or ""
-        if source and not source.startswith("data:"):
-            self.outside.append(source)
-
-
 def test_both_answers_and_what_was_kept(model, photo, tmp_path, capsys):
     output = tmp_path / "new" / "kept"
     assert run(model, photo, "--compare", "--retention", "0.25", "--output", output) == 0
@@ -60,8 +42,10 @@ def test_both_answers_and_what_was_kept(model, photo, tmp_path, capsys):
     assert page.figures == 3 and page.outside == []
     assert sum(page.dropped) == 3 * 64 - 48  # a quarter of three layers of 64 stays
     assert "What is on &lt;the&gt; picture?" in text and "<the>" not in text
+    assert [entry.name for entry in page.entries] == ["full cache", "at 25 %"]
+    assert [entry.mark for entry in page.entries] == ["", ""]  # nobody knows what is right
     picture = Image.open(output.with_name("kept.png"))
-    assert picture.width > 3 * 220
+    assert picture.width > 1000
 
 
 def test_keeping_everything_changes_nothing(model, photo, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+from pathlib import Path
 
 import torch
 
@@ -14,6 +15,7 @@ def text() -> str:
     architectures = ", ".join(f"sm_{name}" for name in build["cuda_architectures"])
     lines = {
         "aircache_ext": f"{build['version']} ({build['build_type']}, {build['compiler']})",
+        "processor": processor(),
         "CPU kernels": f"{', '.join(build['cpu_isas_built'])}; in use: {build['cpu_isa']}",
         "CUDA kernels": architectures or "not built",
         "torch": f"{torch.__version__} (built for {build['torch_target']} or newer)",
@@ -24,6 +26,14 @@ def text() -> str:
     }
     width = max(map(len, lines))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
+
+
+def processor() -> str:
+    """Its name, as far as the system tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
 
 try:
     from PIL import Image
 except ImportError as error:
     raise ImportError("it needs Pillow: pip install 'aircache_ext[hf]'") from error
 
-from transformers import Cache, DynamicCache, TextStreamer
+from transformers import Cache, DynamicCache
 
 from aircache_ext import methods
-from aircache_ext.cli import page, picture
-from aircache_ext.cli.patches import grid_of, kept_cells, kept_tokens, seen_part
-from aircache_ext.cli.story import Answer, Story
+from aircache_ext.cli import page, picture, table
+from aircache_ext.cli.ask import ask, read_once, tell
+from aircache_ext.cli.story import Answer, Poster, Story, percent
 from aircache_ext.hf import CompressedCache
 from aircache_ext.hf.checkpoint import load, read
-from aircache_ext.hf.visual import visual_tokens
 
 
 def main(options: argparse.Namespace) -> None:
@@ -51,107 +44,33 @@ def main(options: argparse.Namespace) -> None:
         processor=processor,
     ) as cache:
         compressed = ask_over("compressed cache", cache)
-        seen = seen_part(photo, processor.image_processor)
-        story = tell(model, options.prompt, seen, inputs, cache, compressed, full)
+        story = tell(model, processor, options.prompt, photo, inputs, cache, compressed, full)
         print(f"\n{cache.report()}")
     print(summary(story))
-    write(story, options.output)
-
-
-class Clock(TextStreamer):
-    """Prints the answer as it comes, and notes when."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self.times: list[float] = []
-
-    def put(self, value: Tensor) -> None:
-        self.times.append(time.perf_counter())  # the prompt comes first
-        super().put(value)
-
-
-@torch.inference_mode()
-def read_once(model: Any, inputs: Mapping[str, Tensor]) -> None:
-    """The first forward warms libraries up, which belongs to neither answer's time."""
-    model(**inputs, use_cache=False, logits_to_keep=1)
-
-
-@torch.inference_mode()
-def ask(
-    model: Any, tokenizer: Any, inputs: Mapping[str, Tensor], cache: Cache, max_new_tokens: int
-) -> Answer:
-    clock = Clock(tokenizer)
-    begin = time.perf_counter()
-    ids = model.generate(
-        **inputs,
-        past_key_values=cache,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        streamer=clock,
-    )
-    answer = ids[0, inputs["input_ids"].shape[1] :]
-    tokens = clock.times[1:]
-    return Answer(
-        text=tokenizer.decode(answer, skip_special_tokens=True).strip(),
-        tokens=len(answer),
-        first_token=tokens[0] - begin,
-        per_token=(tokens[-1] - tokens[0]) / max(len(tokens) - 1, 1),
-        cache_bytes=cache_bytes(cache),
-    )
-
-
-def cache_bytes(cache: Cache) -> int:
-    """Of keys and values; layers of other kinds hold little."""
-    states = [getattr(x, name, None) for x in cache.layers for name in ("keys", "values")]
-    return sum(tensor.nbytes for tensor in states if tensor is not None)
-
-
-def tell(
-    model: Any,
-    question: str,
-    photo: Image.Image,
-    inputs: Mapping[str, Tensor],
-    cache: CompressedCache,
-    compressed: Answer,
-    full: Answer | None,
-) -> Story:
-    told = visual_tokens(model.config, inputs, 0, inputs["input_ids"].shape[1])
-    assert told is not None  # or the cache would not have known either
-    visual = told[0].cpu()
-    grid = grid_of(inputs, int(visual.sum()))
-    held = {i: x.positions[0].cpu() for i, x in enumerate(cache.layers) if hasattr(x, "positions")}
-    return Story(
-        model=type(model).__name__,
-        question=question,
-        photo=photo,
-        visual_tokens=int(visual.sum()),
-        text_tokens=int((~visual).sum()),
-        kept={i: kept_tokens(positions, visual) for i, positions in held.items()},
-        grid=grid,
-        cells={i: kept_cells(positions, visual, grid) for i, positions in held.items()},
-        compressed=compressed,
-        full=full,
-    )
+    write(Poster(f"What {story.model} kept of a picture", [lead(story)], [story]), options.output)
 
 
 def summary(story: Story) -> str:
-    """What both answers cost, side by side, where there are two."""
-    costs = [answer.costs() for answer in story.answers.values()]
-    rows = {"": list(story.answers)} | {name: [cost[name] for cost in costs] for name in costs[0]}
-    table = "\n".join(
-        f"{name:<20}" + "".join(f"{cell:>14}" for cell in cells) for name, cells in rows.items()
-    )
+    """What the answers cost, side by side, where there are two."""
     if story.full is None:
-        return table
+        return table.costs(story)
     same = "the same answer" if story.full.text == story.compressed.text else "the answers differ"
-    return f"{table}\n{same}"
+    return f"{table.costs(story)}\n{same}"
 
 
-def write(story: Story, output: Path) -> None:
+def lead(story: Story) -> str:
+    return (
+        f"Of {story.visual_tokens:,} visual tokens in each of {len(story.kept)} layers "
+        f"{percent(story.share)} stay, and all {story.text_tokens:,} of text."
+    )
+
+
+def write(poster: Poster, output: Path) -> None:
+    """The same twice, as PNG and as HTML page; ``output`` is their path without ending."""
     output.parent.mkdir(parents=True, exist_ok=True)
     png, html = (output.with_name(f"{output.name}.{ending}") for ending in ("png", "html"))
-    picture.draw(story).save(png)
-    html.write_text(page.render(story), encoding="utf-8")
+    picture.draw(poster).save(png)
+    html.write_text(page.render(poster), encoding="utf-8")
     print(f"\nwhat every layer kept: {png}, {html}")
 
 

@@ -1,13 +1,13 @@
-"""A small Qwen2.5-VL with random weights, and how to run it over a cache that was compressed.
-
-The class, its image preprocessing, its rotary positions and its attention are those of
-``transformers``; only the sizes are small and the weights are random, so that nothing has to be
-downloaded. What the model says is therefore meaningless; what its cache looks like is not.
+"""A model over a compressed cache, by hand: what ``aircache_ext.hf`` does, in the open.
 
 The parts that an integration needs are :func:`prefill`, which records the queries of the
-instruction, and :func:`decode`, which goes on over layers of different lengths. This is the idea in
-the open, for one prompt; ``aircache_ext.hf`` does it for any model, in batches and over several
-turns.
+instruction, and :func:`decode`, which goes on over layers of different lengths; between them stands
+``compress_layers``. This is for one prompt of one model; ``aircache_ext.hf`` does it for any, in
+batches and over several turns.
+
+The model is a Qwen2.5-VL: class, image preprocessing, rotary positions and attention are those of
+``transformers``. It is small and its weights are random, so that nothing has to be downloaded. What
+it says is therefore meaningless; what its cache looks like is not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL.Image import Image
+from PIL import Image
 from torch import Tensor
 from transformers import (
     AttentionInterface,
@@ -29,6 +29,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+import aircache_ext
+
 # The vocabulary: one token a byte, and Qwen's markers after them.
 IM_START, IM_END, VISION_START, VISION_END, IMAGE, VIDEO, VOCABULARY = range(256, 263)
 
@@ -36,7 +38,25 @@ PATCH = 14  # pixels
 MERGE = 2  # x MERGE patches make one visual token
 
 
-def build(layers: int = 8, seed: int = 0) -> Qwen2_5_VLForConditionalGeneration:
+def main() -> None:
+    model = build()
+    photo = Image.effect_mandelbrot((480, 360), (-2.1, -1.2, 1.1, 1.2), 60).convert("RGB")
+    inputs = prompt(photo, "Where is the largest disc?", visual_tokens=500)
+    read = prefill(model, inputs)
+    layers = aircache_ext.compress_layers(
+        read.keys, read.values, read.q_windows, visual=read.visual, retention=0.1
+    )
+    keys, values = [layer.keys for layer in layers], [layer.values for layer in layers]
+    answer, _ = decode(model, read, keys, values, tokens=8)
+
+    visual, text = int(read.visual.sum()), int((~read.visual).sum())
+    kept = [key.shape[2] - text for key in keys]
+    print(f"visual tokens: {visual} in each layer -> {kept}; {text} of text stay")
+    print(f"then {len(answer)} tokens were said over them")
+    assert sum(kept) == int(0.1 * len(keys) * visual + 0.5)
+
+
+def build(layers: int = 4, seed: int = 0) -> Qwen2_5_VLForConditionalGeneration:
     """The model: 8 query heads over 4 KV heads of 64, in fp32 on the CPU."""
     config = Qwen2_5_VLConfig(
         text_config={
@@ -83,7 +103,7 @@ def build(layers: int = 8, seed: int = 0) -> Qwen2_5_VLForConditionalGeneration:
     return model
 
 
-def prompt(photo: Image, question: str, visual_tokens: int) -> dict[str, Tensor]:
+def prompt(photo: Image.Image, question: str, visual_tokens: int) -> dict[str, Tensor]:
     """The model's inputs: ``photo`` as about ``visual_tokens`` tokens, then the question."""
     pixels = visual_tokens * (PATCH * MERGE) ** 2
     processor = Qwen2VLImageProcessorPil(
@@ -176,3 +196,7 @@ def decode(
         output = model(input_ids=ids[-1][:, None], position_ids=position, past_key_values=cache)
         logits.append(output.logits[:, -1])
     return torch.cat(ids), torch.cat(logits[:tokens])
+
+
+if __name__ == "__main__":
+    main()
