@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from aircache_ext.evaluate.variants import FULL_CACHE, METHODS
+from aircache_ext.evaluate.no_visual import NoVisual
+from aircache_ext.evaluate.variants import FULL_CACHE, METHODS, NO_VISUAL
 from aircache_ext.methods import AirCache, Method
-from no_visual import NoVisual
 from windows import LastText, LastVisual
 
 RETENTIONS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
@@ -41,7 +41,6 @@ class Variant:
         return f"{self.name} {self.retention:g}"
 
 
-NO_VISUAL = "no visual"
 CONTROLS = [Variant(FULL_CACHE, AirCache(), 1.0), Variant(NO_VISUAL, NoVisual(), 0.0)]
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import profile_plot
 from aircache_ext.evaluate import Record, plot, report, summary, table
-from aircache_ext.evaluate.variants import FULL_CACHE, METHODS
-from lineup import ABLATIONS, NAMES, NO_VISUAL, Variant
+from aircache_ext.evaluate.variants import FULL_CACHE, METHODS, NO_VISUAL
+from lineup import ABLATIONS, NAMES, Variant
 from store import Store
 
 MAIN = (FULL_CACHE, NO_VISUAL, *METHODS)

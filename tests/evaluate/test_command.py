@@ -52,12 +52,29 @@ def expected(model, pictures):
         ids = ids[0, inputs["input_ids"].shape[1] :]
         return processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
+    def ask_blind(inputs):
+        """The picture is read, and then masked."""
+        seen = (inputs["input_ids"] != network.config.image_token_id).long()
+        out = network(**inputs, use_cache=True)
+        ids, one = [], torch.ones(1, 1, dtype=torch.long)
+        for place in range(seen.shape[1], seen.shape[1] + TOKENS):
+            ids.append(out.logits[:, -1:].argmax(-1))
+            seen = torch.cat([seen, one], 1)
+            out = network(
+                input_ids=ids[-1],
+                attention_mask=seen,
+                position_ids=place * one,
+                past_key_values=out.past_key_values,
+            )
+        return processor.tokenizer.decode(torch.cat(ids, 1)[0], skip_special_tokens=True).strip()
+
     answers = {}
     for name, (_, count, text) in QUESTIONS.items():
         images = [Image.open(pictures / f"{name}{place}.png") for place in range(count)]
         prompt = "user: " + "<image>\n" * count + text + "assistant: "
         inputs = processor(images=[images], text=[prompt], return_tensors="pt")
         answers[name, "full cache", 1.0] = ask(inputs)
+        answers[name, "no visual", 0.0] = ask_blind(inputs)
         for method, share in ((m, s) for m in ("AirCache", "VL-Cache") for s in SHARES):
             chosen = methods.AirCache() if method == "AirCache" else methods.VLCache()
             with CompressedCache(network, retention=share, method=chosen) as cache:
@@ -116,20 +133,23 @@ def test_from_the_files_to_the_table(model, questions, expected, tmp_path, capsy
         row = rows["docs", method, share]
         assert row["accuracy"] == pytest.approx(right / 3) and row["n"] == 3
         assert row["token_accuracy"] is None and row["ci95"][0] <= row["accuracy"] < 1
-    assert len(rows) == 2 * 5
-    assert Counter(d["reference"] for d in found["differences"]) == {"full cache": 8, "AirCache": 4}
+    assert len(rows) == 2 * 6
+    references = Counter(d["reference"] for d in found["differences"])
+    assert references == {"full cache": 10, "AirCache": 4}
     settings = found["settings"]
     assert settings["command"].startswith("python -m aircache_ext evaluate --model ")
     assert settings["max_new_tokens"] == TOKENS and settings["model"] == str(model)
     assert settings["versions"]["torch"] == torch.__version__
 
     said = capsys.readouterr().out
-    assert "25 answers, 0 of them there already" in said and "25 of 25 answers" in said
+    assert "30 answers, 0 of them there already" in said and "30 of 30 answers" in said
     table = said[said.index("docs: accuracy in % on 3 questions") :].splitlines()
-    assert re.fullmatch(r" +100 % +50 % +10 %", table[1])
+    assert re.fullmatch(r" +100 % +50 % +10 % +0 %", table[1])
     assert re.fullmatch(r"full cache +66\.7", table[2])
     line = [f"{100 * rows['docs', 'VL-Cache', share]['accuracy']:.1f}" for share in SHARES]
-    assert table[4].split() == ["VL-Cache", *line]
+    assert table[5].split() == ["VL-Cache", *line]
+    blind = f"{100 * rows['docs', 'no visual', 0.0]['accuracy']:.1f}"
+    assert table[3].split() == ["no", "visual", blind]
     assert "charts: minus full cache" in said and "docs: minus AirCache" in said
     plot = Image.open(out / "accuracy.png")
     assert plot.width > plot.height > 500  # two panels, side by side
@@ -139,13 +159,13 @@ def test_an_interrupted_run_goes_on(model, questions, expected, tmp_path, capsys
     assert evaluate(model, questions, tmp_path, "--limit", "2") == 0
     path = tmp_path / "answers.jsonl"
     before = path.read_text().splitlines()
-    assert len(before) == 1 + 2 * 5
+    assert len(before) == 1 + 2 * 6
     path.write_text("\n".join(before[:-1]) + "\n" + before[-1][:20])  # stopped while writing
     assert evaluate(model, questions, tmp_path, "--batch", "2") == 0
     after = path.read_text().splitlines()
     assert after[: len(before) - 1] == before[:-1]
     assert stored(tmp_path)[1] == expected
-    assert "25 answers, 9 of them there already" in capsys.readouterr().out
+    assert "30 answers, 11 of them there already" in capsys.readouterr().out
 
     monkeypatch.setattr(from_disk, "load", None)  # nothing is left to ask
     first = results(tmp_path)
@@ -228,6 +248,7 @@ def test_every_method_has_a_name():
 def test_variants():
     assert variants(["SnapKV", "AirCache"], [0.1, 1, 0.5, 0.1]) == [
         Variant("full cache", 1.0),
+        Variant("no visual", 0.0),
         Variant("AirCache", 0.5),
         Variant("AirCache", 0.1),
         Variant("SnapKV", 0.5),

@@ -9,12 +9,12 @@ from torch import Tensor
 import dataset
 import model as small
 import processor
+from aircache_ext.evaluate.no_visual import NoVisual
 from aircache_ext.hf import CompressedCache
 from aircache_ext.methods import H2O, AirCache, SnapKV
 from exam import Exam
 from layer_profile import profile
 from lineup import variants
-from no_visual import NoVisual
 
 VARIANTS = pytest.mark.parametrize(
     "options",

@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 from transformers import Cache, DynamicCache
 
 from aircache_ext.evaluate.data import Question
-from aircache_ext.evaluate.variants import METHODS, Variant
+from aircache_ext.evaluate.no_visual import NoVisual
+from aircache_ext.evaluate.variants import FULL_CACHE, METHODS, NO_VISUAL, Variant
 from aircache_ext.hf import CompressedCache
 from aircache_ext.hf.checkpoint import read
 
@@ -51,8 +52,10 @@ def _picture(path: Path) -> Image.Image:
 
 
 def _cache(model: Any, processor: Any, variant: Variant) -> AbstractContextManager[Cache]:
-    if variant.is_full:
+    if variant.method == FULL_CACHE:
         return nullcontext(DynamicCache(config=model.config))
+    if variant.method == NO_VISUAL:
+        return CompressedCache(model, method=NoVisual(), processor=processor)
     return CompressedCache(
         model,
         retention=variant.retention,

@@ -1,4 +1,4 @@
-"""The caches that are compared: a method and a retention each, and the full cache."""
+"""The caches that are compared: a method and a retention each, and two controls."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import NamedTuple
 from aircache_ext import methods
 
 FULL_CACHE = "full cache"
+NO_VISUAL = "no visual"
 
 # By the names that people read, in the order of tables; with their papers' defaults, and visual
 # tokens alone evicted: equal retention is equal bytes, unless a method does not spend its budget.
@@ -33,17 +34,16 @@ def named(name: str) -> str:
 
 class Variant(NamedTuple):
     method: str
-    """One of ``METHODS``, or ``FULL_CACHE``."""
+    """One of ``METHODS``, or a control: ``FULL_CACHE``, ``NO_VISUAL``."""
     retention: float
-    """In (0, 1]."""
+    """Of the visual tokens, in [0, 1]."""
 
-    @property
-    def is_full(self) -> bool:
-        return self.method == FULL_CACHE
+
+CONTROLS = [Variant(FULL_CACHE, 1.0), Variant(NO_VISUAL, 0.0)]
 
 
 def variants(names: Sequence[str], retentions: Sequence[float]) -> list[Variant]:
-    """The full cache, then every method of ``names`` at all ``retentions`` but 1, falling.
+    """The controls, then every method of ``names`` at all ``retentions`` but 1, falling.
 
     Raises:
         ValueError: a retention outside (0, 1].
@@ -54,4 +54,4 @@ def variants(names: Sequence[str], retentions: Sequence[float]) -> list[Variant]
     falling = sorted(set(retentions) - {1.0}, reverse=True)
     chosen = [name for name in METHODS if name in names]
     compressed = [Variant(name, retention) for name in chosen for retention in falling]
-    return [Variant(FULL_CACHE, 1.0), *compressed]
+    return [*CONTROLS, *compressed]

@@ -1,5 +1,7 @@
 """A control: the answer without the picture."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import torch
