@@ -30,7 +30,7 @@ PLAN = [
     Stage("look-6", 6, 2, 64, 1, 600, 3e-3, {"scenes": 1}),
     Stage("forms-6", 6, 2, 64, 1, 600, 3e-3, {"scenes": 1, "forms": 7}),
     Stage("charts-6", 6, 2, 64, 1, 300, 3e-3, {"scenes": 1, "forms": 1, "charts": 6}),
-    Stage("all-6", 6, 2, 64, 1, 300, 3e-3, ALL),
+    Stage("all-6", 6, 2, 64, 1, 400, 3e-3, {"scenes": 4, "forms": 1, "charts": 1}),
     Stage("scenes-12", 12, 4, 16, 4, 400, 3e-3, {"scenes": 6, "forms": 1, "charts": 1}),
     Stage("forms-12", 12, 4, 16, 4, 600, 3e-3, {"scenes": 1, "forms": 6, "charts": 1}),
     Stage("all-12", 12, 4, 16, 4, 1000, 3e-3, ALL | {"pairs": 1}),
