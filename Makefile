@@ -119,7 +119,8 @@ bench-kvpress: $(VENV)/built $(KVPRESS)/installed ## Against kvpress, in its own
 
 .PHONY: evidence-model
 evidence-model: $(VENV)/built ## Train the model of the evidence: hours on two cores; goes on where it stopped
-	$(call step,training,$(BIN)/python bench/evidence/train.py --out build/evidence)
+	$(call step,training,$(BIN)/torchrun --nproc-per-node 2 bench/evidence/train.py \
+	  --out build/evidence)
 	$(call step,release,$(BIN)/python bench/evidence/release.py --training build/evidence \
 	  --out bench/evidence/weights)
 

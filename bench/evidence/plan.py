@@ -21,7 +21,6 @@ class Stage:
     mix: dict[str, int]  # family: its share of the examples
 
 
-ALL = {"scenes": 2, "forms": 2, "charts": 1}
 # Each family is learned almost alone, a little of what is known already kept in hand, then all
 # together: what has to be looked up by its name is hardly learned among other things. Reading
 # wants many pictures; a large one has enough on it for several questions.
@@ -33,5 +32,6 @@ PLAN = [
     Stage("all-6", 6, 2, 64, 1, 400, 3e-3, {"scenes": 4, "forms": 1, "charts": 1}),
     Stage("scenes-12", 12, 4, 16, 4, 400, 3e-3, {"scenes": 6, "forms": 1, "charts": 1}),
     Stage("forms-12", 12, 4, 16, 4, 600, 3e-3, {"scenes": 1, "forms": 6, "charts": 1}),
-    Stage("all-12", 12, 4, 16, 4, 1000, 3e-3, ALL | {"pairs": 1}),
+    Stage("look-12", 12, 4, 16, 4, 500, 3e-3, {"scenes": 6, "forms": 1, "charts": 1}),
+    Stage("all-12", 12, 4, 16, 4, 600, 3e-3, {"scenes": 3, "forms": 3, "charts": 1, "pairs": 1}),
 ]

@@ -61,6 +61,13 @@ class Steps(Dataset):
 
     def __post_init__(self) -> None:
         self.process = processor.processor(self.stage.grid)
+        self.pictures = max(1, self.part // self.stage.questions)  # of a part
+        self.starts = range(0, self.stage.pictures, self.pictures)
+        if self.processes > len(self.starts):
+            raise ValueError(
+                f"processes is {self.processes} but must be at most {len(self.starts)}, the number "
+                f"of parts of a step of {self.stage.name}"
+            )
 
     def __len__(self) -> int:
         return self.stage.steps - self.first
@@ -76,10 +83,9 @@ class Steps(Dataset):
             for row, family in enumerate(families)
         ]
         groups.sort(key=_length)
-        part = max(1, self.part // stage.questions)  # pictures
         return [
-            batches.make(groups[start : start + part], self.process)
-            for start in range(0, stage.pictures, part)[self.rank :: self.processes]
+            batches.make(groups[start : start + self.pictures], self.process)
+            for start in self.starts[self.rank :: self.processes]
         ]
 
 

@@ -81,6 +81,11 @@ def test_half_a_step_in_each_of_two_processes_is_the_whole_step(tmp_path):
             assert torch.allclose(weight, weights[name], atol=1e-5), name
 
 
+def test_more_processes_than_parts():
+    with pytest.raises(ValueError, match="processes is 3 but must be at most 2, .* of first"):
+        train.Steps(FIRST, part=2, rank=0, processes=3)
+
+
 def test_workers_draw_the_same_examples():
     examples = train.Steps(FIRST, 0, 2)
     loader = DataLoader(examples, None, num_workers=1, collate_fn=list)
