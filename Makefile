@@ -134,6 +134,12 @@ evidence: $(VENV)/built ## Every method over the evidence's questions; goes on w
 gpu: ## All that a GPU is to be asked: tests, sanitizers, benchmarks; RESULTS=folder
 	$(PYTHON) bench/on_gpu.py $(if $(RESULTS),--results $(RESULTS))
 
+# With the package of `make gpu`.
+.PHONY: latency
+latency: ## The paper's latency table on a GPU; goes on where it stopped; RUN=options
+	$(PYTHON) bench/on_gpu.py --build-only
+	PYTHONPATH=build/gpu/package $(PYTHON) bench/latency.py --json bench/results/latency.json $(RUN)
+
 .PHONY: wheel
 wheel: $(VENV)/installed ## Wheel and sdist into dist/
 	$(call step,wheel,CMAKE_ARGS= $(BIN)/python -m build --no-isolation)

@@ -171,6 +171,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
     parser.add_argument("--seconds", type=float, default=5, help="for each case against torch")
+    parser.add_argument(
+        "--build-only", action="store_true", help=f"into {PACKAGE.relative_to(ROOT)}"
+    )
     args = parser.parse_args()
     if not torch.cuda.is_available():
         print(f"There is no GPU here that torch {torch.__version__} can use.")
@@ -188,6 +191,8 @@ def main() -> int:
         outcomes.append(run(step))
         if not outcomes[-1].passed:
             return 1
+    if args.build_only:
+        return 0
     outcomes += map(run, tests())
     with ThreadPoolExecutor() as pool:
         outcomes += pool.map(run, sanitizers())

@@ -1,20 +1,13 @@
-"""The benchmark against kvpress, and what it gives to the presses.
-
-In processes of their own: modules of ``bench/`` have the names of some of ours.
-"""
+"""The benchmark against kvpress, and what it gives to the presses."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).parents[1] / "bench"
+from in_bench import BENCH, run
 
 QUERIES = """
 import torch
@@ -34,14 +27,6 @@ for dtype, off in {"fp32": 1e-6, "bf16": 0.02}.items():  # of the largest number
         assert (found - wanted).abs().max() <= off * wanted.abs().max()
         assert positions(values).equal(torch.arange(case.seq).expand(values.shape[:3]))
 """
-
-
-def run(*arguments: object) -> None:
-    paths = [str(BENCH), *sys.path]  # this process's package, not an installed one
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("transformers"), reason="needs transformers")

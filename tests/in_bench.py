@@ -1,0 +1,20 @@
+"""What is in ``bench/`` runs in processes of its own: modules there have names of some here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).parents[1] / "bench"
+
+
+def run(*arguments: object) -> str:
+    """Python with these arguments; returns what it printed."""
+    paths = [str(BENCH), *sys.path]  # this process's package, not an installed one
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
