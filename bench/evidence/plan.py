@@ -33,5 +33,5 @@ PLAN = [
     Stage("scenes-12", 12, 4, 16, 4, 400, 3e-3, {"scenes": 6, "forms": 1, "charts": 1}),
     Stage("forms-12", 12, 4, 16, 4, 600, 3e-3, {"scenes": 1, "forms": 6, "charts": 1}),
     Stage("look-12", 12, 4, 16, 4, 500, 3e-3, {"scenes": 6, "forms": 1, "charts": 1}),
-    Stage("all-12", 12, 4, 16, 4, 600, 3e-3, {"scenes": 3, "forms": 3, "charts": 1, "pairs": 1}),
+    Stage("all-12", 12, 4, 16, 4, 1200, 3e-3, {"scenes": 4, "forms": 4, "charts": 1}),
 ]

@@ -23,16 +23,16 @@ class Results:
     profile: dict[str, dict[str, list[float]]]  # by family: strength, skewness, share by layer
 
 
-def collect(stores: Sequence[Store], chosen: Sequence[Variant]) -> Results:
+def collect(asked: Sequence[tuple[Store, Variant]]) -> Results:
     """Of all answers that were wanted.
 
     Raises:
         ValueError: some are missing.
     """
     return Results(
-        records=[store.record(variant) for store in stores for variant in chosen],
-        kept=[store.kept(variant) for store in stores for variant in chosen],
-        profile={store.family: store.profile() for store in stores},
+        records=[store.record(variant) for store, variant in asked],
+        kept=[store.kept(variant) for store, variant in asked],
+        profile={store.family: store.profile() for store in dict(asked)},
     )
 
 
@@ -61,8 +61,10 @@ def write(results: Results, setup: dict[str, object], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_json(document))
     path.with_suffix(".txt").write_text(tables(rows, differences) + "\n")
-    of_methods = [row for row in rows if row["method"] in MAIN]
-    plot.draw(of_methods, "Exact answers over a compressed cache", path.with_suffix(".png"))
+    compared = {row["family"] for row in rows if row["method"] in METHODS}
+    of_methods = [row for row in rows if row["method"] in MAIN and row["family"] in compared]
+    if of_methods:
+        plot.draw(of_methods, "Exact answers over a compressed cache", path.with_suffix(".png"))
     profile_plot.draw(results.profile, path.with_name(f"{path.stem}_layers.png"))
 
 

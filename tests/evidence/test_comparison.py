@@ -230,6 +230,17 @@ def test_nothing_is_asked_twice(comparison, tmp_path, monkeypatch):
     run(comparison, tmp_path)
 
 
+def test_only_a_family_that_the_model_knows_is_compared(comparison, tmp_path, capsys):
+    store = run(comparison, tmp_path, questions=4, chosen=CONTROLS)
+    full = sum(store.record(CONTROLS[0]).scores) / 4
+    progress = Progress(answers=4 * len(CHOSEN))
+    assert comparison.compare(store, CHOSEN, full + 0.01, progress) == CONTROLS
+    assert f"charts: {full:.1%} exact" in capsys.readouterr().out
+    assert store.missing(CHOSEN[2]) == set(range(4)) and progress.answers == 4 * len(CONTROLS)
+    assert comparison.compare(store, CHOSEN, full, progress) == CHOSEN
+    assert not any(store.missing(variant) for variant in CHOSEN)
+
+
 def test_questions_stay_in_their_order(comparison, tmp_path):
     """Though those with answers of like length are read together."""
     store = run(comparison, tmp_path)

@@ -85,6 +85,21 @@ def test_tables_and_plots(written):
         assert path.with_name(name).read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_family_of_which_only_controls_were_asked(tmp_path):
+    given = made(MAIN)
+    unknown = [
+        Record("pairs", name, share, [float(share)] * 50, [0.5] * 50)
+        for name, share in (("full cache", 1.0), ("no visual", 0.0))
+    ]
+    both = Results(given.records + unknown, [*given.kept, 1.0, 0.0], given.profile)
+    results.write(both, {}, tmp_path / "both.json")
+    assert "pairs: accuracy in % on 50 questions" in (tmp_path / "both.txt").read_text()
+    results.write(given, {}, tmp_path / "known.json")  # the plot shows what was compared
+    assert (tmp_path / "both.png").read_bytes() == (tmp_path / "known.png").read_bytes()
+    results.write(Results(unknown, [1.0, 0.0], given.profile), {}, tmp_path / "none.json")
+    assert not (tmp_path / "none.png").exists()
+
+
 def test_ablations_are_left_out_where_they_were_not_run(tmp_path):
     results.write(made(MAIN), {}, tmp_path / "main.json")
     assert "window: accuracy" not in (tmp_path / "main.txt").read_text()
