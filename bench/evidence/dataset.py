@@ -14,10 +14,17 @@ from PIL import Image
 import charts
 import forms
 import pairs
+import places
 import scenes
 from questions import instruction
 
-FAMILIES = {"scenes": scenes, "forms": forms, "charts": charts, "pairs": pairs}
+FAMILIES = {
+    "scenes": scenes,
+    "places": places,
+    "forms": forms,
+    "charts": charts,
+    "pairs": pairs,
+}
 TEST_SHARE = 8  # one of so many pictures is a test picture
 
 

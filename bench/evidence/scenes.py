@@ -44,6 +44,12 @@ class Scene:
     def facts(self) -> object:
         return self.things
 
+    @property
+    def unique(self) -> list[Thing]:
+        """Those that their shape tells from all others."""
+        shapes = [thing.shape for thing in self.things]
+        return [thing for thing in self.things if shapes.count(thing.shape) == 1]
+
 
 def sample(rng: Random, grid: int) -> Scene:
     """2 to 4 things on 3 x 3 cells (6 patches a side), 3 to 10 on 6 x 6 (12 a side)."""
@@ -105,28 +111,17 @@ LIST = [
 ]
 OF_COLOUR = ["list all {} objects in reading order", "which objects are {}?"]
 COLOURS_OF = ["what is the colour of {}?", "name the shape and the colour of {}"]
-WHERE = ["where is {}?", "in which row and which column is {}?"]
 COUNT = ["how many objects are there?", "count the objects"]
-# As often as named:
-KINDS = ("list", "list", "of colour", "colour", "colour", "where", "where", "count")
+KINDS = ("list", "of colour", "colour", "count")
 
 
 def ask(rng: Random, scene: Scene) -> Question:
     kind = rng.choice(KINDS)
-    shapes = [thing.shape for thing in scene.things]
-    unique = [thing for thing in scene.things if shapes.count(thing.shape) == 1]
-    if kind in ("colour", "where") and unique:
-        things = rng.sample(unique, min(len(unique), rng.randint(1, 3)))
+    if kind == "colour" and scene.unique:
+        things = rng.sample(scene.unique, min(len(scene.unique), rng.randint(1, 3)))
         named = " and ".join(f"the {thing.shape}" for thing in things)
-        if kind == "colour":
-            text = rng.choice(COLOURS_OF).format(named)
-            answer = ", ".join(f"the {thing.shape} is {thing.colour}" for thing in things)
-        else:
-            text = rng.choice(WHERE).format(named)
-            answer = ", ".join(
-                f"the {t.shape} is in row {t.row}, column {t.column}" for t in things
-            )
-        return Question(kind, text, answer)
+        answer = ", ".join(f"the {thing.shape} is {thing.colour}" for thing in things)
+        return Question(kind, rng.choice(COLOURS_OF).format(named), answer)
     if kind == "count":
         rows = {thing.row for thing in scene.things}
         answer = f"there are {len(scene.things)} objects in {len(rows)} rows"

@@ -16,7 +16,7 @@ import forms
 import scenes
 
 FAMILIES = [*dataset.FAMILIES]
-SINGLE = ["scenes", "forms", "charts"]
+SINGLE = ["scenes", "places", "forms", "charts"]
 
 
 def pictures(family, count, grid=12):
@@ -40,8 +40,8 @@ def test_the_same_number_gives_the_same_example(family, grid):
 def test_examples_do_not_depend_on_the_process():
     """Python's own hashes differ from run to run; nothing here may go through them."""
     example = dataset.example("scenes", "train", 0)
-    assert example.instruction == "where is the cross? hello."
-    assert example.answer == "the cross is in row 2, column 5"
+    assert example.instruction == "how many objects are there?"
+    assert example.answer == "there are 10 objects in 6 rows"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -117,7 +117,12 @@ def chart_answer(text, chart):
     return ", ".join(f"{letter} is {value}" for letter, value in values.items())
 
 
-DERIVED = {"scenes": scene_answer, "forms": form_answer, "charts": chart_answer}
+DERIVED = {
+    "scenes": scene_answer,
+    "places": scene_answer,
+    "forms": form_answer,
+    "charts": chart_answer,
+}
 
 
 @pytest.mark.parametrize("grid", [6, 12])
@@ -136,7 +141,7 @@ def test_a_pair_is_asked_about_the_picture_that_it_names():
     for picture, rng in pictures("pairs", 100, grid=6):
         question = dataset.FAMILIES["pairs"].ask(rng, picture)
         (which,) = re.findall("(first|second) picture", question.text)
-        family = SINGLE[picture.family]
+        family = ["scenes", "forms", "charts"][picture.family]
         asked = re.sub(
             f"look at the {which} picture only. |. i mean the .* picture", "", question.text
         )
