@@ -1,4 +1,5 @@
-"""``aircache_ext.compress_layers`` against the presses of kvpress, in kvpress' environment.
+"""``aircache_ext.compress_layers`` against the presses of kvpress and against plain and compiled
+torch, in kvpress' environment.
 
     make bench-kvpress
     PYTHONPATH=python .venv-kvpress/bin/python bench/compare_kvpress.py --case batch --dtype bf16
@@ -21,8 +22,9 @@ import environment
 import kvpress_variants
 import peak_memory
 import timing
+import variants
 from cases import DTYPES, Case, read_cases
-from kvpress_variants import AIRCACHE, ALIKE, METHODS, Cache, our_name, press_name
+from kvpress_variants import AIRCACHE, ALIKE, COUNTERPARTS, Cache
 from press_inputs import PressInputs, make_press_inputs, positions
 
 LEAST_IN_COMMON = 0.99  # in fp32: rounding may decide a borderline token
@@ -32,11 +34,12 @@ def measure(
     case: Case, dtype: str, seconds: float, fewest_samples: int, device: torch.device
 ) -> dict[str, object]:
     original = make_press_inputs(case, DTYPES[dtype], device)
-    calls = {name: kvpress_variants.make(name, case, device) for name in kvpress_variants.names()}
-    common = tokens_in_common(original, calls)
-    for method in ALIKE:
-        if dtype == "fp32" and common[method] < LEAST_IN_COMMON:
-            raise SystemExit(f"{method}: only {common[method]:.1%} of the kept tokens are the same")
+    made = {name: kvpress_variants.make(name, case, device) for name in kvpress_variants.names()}
+    calls, left_out = variants.runnable(made, original)
+    common = tokens_in_common(original, calls, case.seq)
+    for name in ALIKE & common.keys():
+        if dtype == "fp32" and common[name] < LEAST_IN_COMMON:
+            raise SystemExit(f"{name}: only {common[name]:.1%} of the kept tokens are the same")
 
     cache_bytes = environment.last_level_cache_bytes(device)
     copies = timing.cold_copies(sum(key.nbytes for key in original.keys), cache_bytes)
@@ -54,47 +57,47 @@ def measure(
     rows = {
         name: timings[name].to_json()
         | {
-            "extra_memory": peak_memory.in_own_process(
-                __file__, "--memory-of", name, case, dtype, device
+            "extra_memory": peak_memory.extra_memory(
+                calls[name], original, __file__, "--memory-of", name, case, dtype
             )
         }
         for name in calls
     }
-    for method in METHODS:
-        press = rows[press_name(method)]
-        press["slower_than_aircache"] = press["median_s"] / rows[AIRCACHE]["median_s"]
-        press["slower_than_ours"] = press["median_s"] / rows[our_name(method)]["median_s"]
-        press["in_common_with_ours"] = common[method]
+    for name, in_common in common.items():
+        row, median = rows[name], rows[name]["median_s"]
+        row["slower_than_aircache"] = median / rows[AIRCACHE]["median_s"]
+        row["slower_than_ours"] = median / rows[COUNTERPARTS[name]]["median_s"]
+        row["in_common_with_ours"] = in_common
     return {
         "case": case.name,
         "dtype": dtype,
         "copies": copies,
         "kept_per_layer": kvpress_variants.kept(case),
         "variants": rows,
+        "left_out": left_out,
     }
 
 
 def tokens_in_common(
-    inputs: PressInputs, calls: dict[str, Callable[[PressInputs], Cache]]
+    inputs: PressInputs, calls: dict[str, Callable[[PressInputs], Cache]], seq: int
 ) -> dict[str, float]:
-    """Of each method: the share of tokens kept by either that are kept by both."""
+    """Of each that has a counterpart in ours: the share of tokens kept by either that are kept by
+    both."""
     shares = {}
-    for method in METHODS:
-        ours = _tokens(calls[our_name(method)](inputs))
-        theirs = _tokens(calls[press_name(method)](inputs))
-        shares[method] = len(ours & theirs) / len(ours | theirs)
+    for name, counterpart in COUNTERPARTS.items():
+        if name in calls:
+            ours, theirs = (_kept(calls[n](inputs), seq) for n in (counterpart, name))
+            shares[name] = ((ours & theirs).sum() / (ours | theirs).sum()).item()
     return shares
 
 
-def _tokens(cache: Cache) -> set[tuple[int, int, int, int]]:
-    """(layer, row, KV head, position) of all that is kept."""
-    return {
-        (layer, row, head, position)
-        for layer, (_, values) in enumerate(cache)
-        for row, heads in enumerate(positions(values).tolist())
-        for head, kept in enumerate(heads)
-        for position in kept
-    }
+def _kept(cache: Cache, seq: int) -> torch.Tensor:
+    """Which positions there are: ``[layers, batch, kv_heads, seq]`` bool."""
+    layers = []
+    for _, values in cache:
+        kept = values.new_zeros((*values.shape[:2], seq), dtype=torch.bool)
+        layers.append(kept.scatter_(2, positions(values), True))
+    return torch.stack(layers)
 
 
 def print_table(result: dict[str, object]) -> None:
@@ -149,10 +152,11 @@ def main() -> None:
     results = []
     for case in cases:
         for dtype in dtypes:
+            torch._dynamo.reset()
             results.append(measure(case, dtype, seconds, fewest_samples, args.device))
             print_table(results[-1])
-    if args.json:
-        args.json.write_text(json.dumps(report | {"results": results}, indent=1) + "\n")
+            if args.json:  # each time: what comes next may fail
+                args.json.write_text(json.dumps(report | {"results": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

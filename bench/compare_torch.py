@@ -33,7 +33,8 @@ def measure(
     device: torch.device,
 ) -> dict[str, object]:
     original = make_inputs(case, DTYPES[dtype], elite=elite, device=device)
-    calls = {name: variants.make(name, case) for name in names}
+    made = {name: variants.make(name, case) for name in names}
+    calls, left_out = variants.runnable(made, original)
     agreed, kept = check(original, calls)
 
     element = DTYPES[dtype].itemsize
@@ -73,8 +74,8 @@ def measure(
         | {
             "slower_than_ours": timings[name].median / ours,
             "share_of_floor": floor / timings[name].median,
-            "extra_memory": peak_memory.in_own_process(
-                peak_memory.__file__, "--variant", name, case, dtype, device
+            "extra_memory": peak_memory.extra_memory(
+                calls[name], original, peak_memory.__file__, "--variant", name, case, dtype
             ),
             "agreement": agreed[name].to_json() if name in agreed else None,
         }
@@ -92,6 +93,7 @@ def measure(
         "mean_elite": agreed[variants.OURS].mean_elite,
         "kept": kept,
         "variants": rows,
+        "left_out": left_out,
     }
 
 
@@ -165,8 +167,8 @@ def main() -> None:
                 case = read_cases()[name]
                 results.append(measure(case, dtype, args.seconds, names, elite, args.device))
                 print_table(results[-1])
-    if args.json:
-        args.json.write_text(json.dumps(report | {"results": results}, indent=1) + "\n")
+                if args.json:  # each time: what comes next may fail
+                    args.json.write_text(json.dumps(report | {"results": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

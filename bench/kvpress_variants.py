@@ -1,4 +1,5 @@
-"""What is compared with kvpress, by name: its presses, and the same methods in aircache_ext.
+"""What is compared with kvpress, by name: its presses, the same methods in aircache_ext, and
+AirCache in plain and compiled torch.
 
 All keep as many tokens, text and window among them. AirCache evicts no instruction, so there the
 window is text, and the rest of the tokens is the image; for the other methods all is image.
@@ -14,19 +15,15 @@ from kvpress.utils import compute_n_kept
 from torch import Tensor
 
 import aircache_ext
+import plain_torch
 from cases import Case
 from press_inputs import PressInputs
-from variants import RETENTION
+from variants import COMPILED, PLAIN, RETENTION
 
 AIRCACHE = "aircache_ext AirCache"
 METHODS = ("SnapKV", "PyramidKV", "TOVA", "StreamingLLM")
-ALIKE = ("SnapKV", "TOVA", "StreamingLLM")  # PyramidKV's layers keep other numbers in kvpress
 
 Cache = list[tuple[Tensor, Tensor]]
-
-
-def names() -> list[str]:
-    return [AIRCACHE, *map(our_name, METHODS), *map(press_name, METHODS)]
 
 
 def our_name(method: str) -> str:
@@ -37,6 +34,18 @@ def press_name(method: str) -> str:
     return f"kvpress {method}"
 
 
+# Each with the same method of ours.
+COUNTERPARTS = {PLAIN: AIRCACHE, COMPILED: AIRCACHE}
+COUNTERPARTS |= {press_name(method): our_name(method) for method in METHODS}
+ALIKE = COUNTERPARTS.keys() - {
+    press_name("PyramidKV")
+}  # whose layers keep other numbers in kvpress
+
+
+def names() -> list[str]:
+    return [AIRCACHE, *map(our_name, METHODS), *COUNTERPARTS]
+
+
 def kept(case: Case) -> int:
     """Tokens of a layer that stay."""
     return compute_n_kept(case.seq, 1 - RETENTION)
@@ -44,6 +53,8 @@ def kept(case: Case) -> int:
 
 def make(name: str, case: Case, device: torch.device) -> Callable[[PressInputs], Cache]:
     """Called, it gives keys and values of every layer, ``[batch, kv_heads, kept, head_dim]``."""
+    if name in (PLAIN, COMPILED):
+        return _plain(plain_torch.compiled() if name == COMPILED else plain_torch.PLAIN, case)
     package, method = name.split()
     if package == "kvpress":
         return _press(method, case)
@@ -61,6 +72,16 @@ def _ours(visual: Tensor, budget: int, **options: object) -> Callable[[PressInpu
             inputs.keys, inputs.values, inputs.q_windows, visual=visual, budget=budget, **options
         )
         return [(layer.keys, layer.values) for layer in compressed]
+
+    return call
+
+
+def _plain(steps: plain_torch.Steps, case: Case) -> Callable[[PressInputs], Cache]:
+    retention = (kept(case) - case.window) / (case.seq - case.window)
+
+    def call(inputs: PressInputs) -> Cache:
+        layers = plain_torch.compress_layers(inputs, 0, retention=retention, steps=steps)
+        return [(layer.keys, layer.values) for layer in layers]
 
     return call
 

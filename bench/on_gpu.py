@@ -5,7 +5,8 @@
 A GPU is often at hand for minutes only, so every step runs whatever became of those before it, its
 output goes to a file, and a short table comes last: what passed, how fast it was. It needs a CUDA
 build of torch, nvcc, cmake, ninja, pybind11, pytest, hypothesis and scipy, and builds the package
-into ``build/gpu``; nothing is installed. Under eight minutes on an H200 with 16 cores is the aim.
+into ``build/gpu``; nothing is installed. Without kvpress the comparison with it is skipped. Under
+eight minutes on an H200 with 16 cores is the aim.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +46,7 @@ class Step:
     name: str
     command: list[object]
     environment: dict[str, str] = field(default_factory=dict)
+    needs: str | None = None  # a package without which it is skipped
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,18 @@ class Outcome:
     passed: bool
     seconds: float
     last_line: str
+    skipped: bool = False
+
+    @property
+    def word(self) -> str:
+        return "skipped" if self.skipped else "ok" if self.passed else "FAILED"
 
 
 def run(step: Step) -> Outcome:
+    if step.needs and not importlib.util.find_spec(step.needs):
+        outcome = Outcome(step.name, True, 0.0, f"there is no {step.needs} here", skipped=True)
+        print(f"{outcome.word} {step.name}: {outcome.last_line}", flush=True)
+        return outcome
     log = LOGS / f"{step.name.replace(' ', '_')}.log"
     start = time.perf_counter()
     with log.open("w") as file:
@@ -78,8 +90,7 @@ def run(step: Step) -> Outcome:
         lines[-1].strip(" =") if lines else "",
     )
     print(
-        f"{'ok    ' if outcome.passed else 'FAILED'} {step.name}: {outcome.seconds:.0f} s; "
-        f"{outcome.last_line[:100]}",
+        f"{outcome.word:6} {step.name}: {outcome.seconds:.0f} s; {outcome.last_line[:100]}",
         flush=True,
     )
     if not outcome.passed:
@@ -129,22 +140,30 @@ def sanitizers() -> list[Step]:
     ]
 
 
-def benchmarks(results: Path, seconds: float) -> list[Step]:
-    compare = [sys.executable, "bench/compare_torch.py", "--device", "cuda", "--dtype", "bf16"]
-    for case in CASES:
-        compare += ["--case", case]
+def benchmarks(
+    results: Path,
+    seconds: float,
+    device: str = "cuda",
+    dtype: str = "bf16",
+    cases: Sequence[str] = CASES,
+) -> list[Step]:
     ops = [BUILD / "bench" / "cpp" / "aircache_bench_cuda", "--json", results / "ops_cuda.json"]
+    what = ["--device", device, "--dtype", dtype, *(f"--case={case}" for case in cases)]
+
+    def comparison(program: str) -> list[object]:
+        output = results / f"{program}_cuda.json"
+        command = [sys.executable, f"bench/{program}.py", *what]
+        return [*command, "--seconds", seconds, "--json", output]
+
     return [
         Step("microbenchmarks", ops),
-        Step(
-            "against torch",
-            [*compare, "--seconds", seconds, "--json", results / "compare_torch_cuda.json"],
-        ),
+        Step("against torch", comparison("compare_torch")),
+        Step("against kvpress", comparison("compare_kvpress"), needs="kvpress"),
     ]
 
 
 def print_benchmarks(results: Path) -> None:
-    ops, compared = results / "ops_cuda.json", results / "compare_torch_cuda.json"
+    ops = results / "ops_cuda.json"
     if ops.exists():
         print("\n| op | case | dtype | median us | GB/s | of the roof % |")
         print("|---|---|---|---:|---:|---:|")
@@ -153,18 +172,26 @@ def print_benchmarks(results: Path) -> None:
                 f"| {row['op']} | {row['case']} | {row['dtype']} | {row['median_s'] * 1e6:.1f} "
                 f"| {row['gb_s']:.0f} | {100 * row['gb_s'] / row['roof_gb_s']:.0f} |"
             )
-    if compared.exists():
-        print("\n| case | variant | median ms | x ours | of the floor % | extra memory % |")
-        print("|---|---|---:|---:|---:|---:|")
-        for result in json.loads(compared.read_text())["results"]:
-            for name, row in result["variants"].items():
-                memory = row["extra_memory"]
-                share = memory["allocator_bytes"] / memory["cache_bytes"]
-                print(
-                    f"| {result['case']} | {name} | {row['median_s'] * 1e3:.3f} "
-                    f"| {row['slower_than_ours']:.1f} | {100 * row['share_of_floor']:.0f} "
-                    f"| {100 * share:.1f} |"
-                )
+    print_comparison(results / "compare_torch_cuda.json", ratio="slower_than_ours")
+    print_comparison(results / "compare_kvpress_cuda.json", ratio="slower_than_aircache")
+
+
+def print_comparison(path: Path, ratio: str) -> None:
+    if not path.exists():
+        return
+    print("\n| case | variant | median ms | x ours | of the floor % | extra memory % |")
+    print("|---|---|---:|---:|---:|---:|")
+    for result in json.loads(path.read_text())["results"]:
+        for name, row in result["variants"].items():
+            memory, slower, floor = row["extra_memory"], row.get(ratio), row.get("share_of_floor")
+            print(
+                f"| {result['case']} | {name} | {row['median_s'] * 1e3:.3f} "
+                f"| {'-' if slower is None else f'{slower:.1f}'} "
+                f"| {'-' if floor is None else f'{100 * floor:.0f}'} "
+                f"| {100 * memory['allocator_bytes'] / memory['cache_bytes']:.1f} |"
+            )
+        for name, reason in result["left_out"].items():
+            print(f"| {result['case']} | {name} | {reason} | | | |")
 
 
 def main() -> int:
@@ -201,8 +228,8 @@ def main() -> int:
     print_benchmarks(results)
     print("\n| step | | seconds | its last line |\n|---|---|---:|---|")
     for outcome in outcomes:
-        word = "ok" if outcome.passed else "FAILED"
-        print(f"| {outcome.name} | {word} | {outcome.seconds:.0f} | {outcome.last_line[:80]} |")
+        seconds, last_line = f"{outcome.seconds:.0f}", outcome.last_line[:80]
+        print(f"| {outcome.name} | {outcome.word} | {seconds} | {last_line} |")
     return 0 if all(outcome.passed for outcome in outcomes) else 1
 
 

@@ -13,7 +13,8 @@ By this definition, memory that is freed before the outputs are made counts only
 them. So the most that is ever alive beside the outputs stands there too: ``scratch``, by the
 allocator.
 
-On a GPU: torch's CUDA allocator's own peak, and the most that it reserved from the device.
+On a GPU: torch's CUDA allocator's own peak, and the most that it reserved from the device. Both can
+be reset, so there no variant needs a process of its own.
 
 The variant is called before, so that code pages, thread pools and compiled graphs are not counted.
 """
@@ -118,13 +119,21 @@ def measure(call: Callable[[Inputs], object], inputs: Inputs) -> dict[str, int |
     return {"cache_bytes": cache, **found}
 
 
-def in_own_process(
-    program: Path | str, option: str, variant: str, case: Case, dtype: str, device: torch.device
+def extra_memory(
+    call: Callable[[Inputs], object],
+    inputs: Inputs,
+    program: Path | str,
+    option: str,
+    variant: str,
+    case: Case,
+    dtype: str,
 ) -> dict[str, int | None]:
-    """What ``program`` prints of one variant, named by ``option``: its process's high-water mark
-    nothing else has raised."""
+    """Of ``call`` on a GPU. On a CPU what ``program`` prints of the same variant, named by
+    ``option``: its process's high-water mark nothing else has raised."""
+    if inputs.visual.is_cuda:
+        return measure(call, inputs)
     command = [sys.executable, str(program), option, variant, "--case", case.name, "--dtype", dtype]
-    command += ["--threads", str(torch.get_num_threads()), "--device", device.type]
+    command += ["--threads", str(torch.get_num_threads())]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 

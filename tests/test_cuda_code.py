@@ -4,6 +4,7 @@
 """
 
 import csv
+import itertools
 import re
 import shutil
 import subprocess
@@ -15,12 +16,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "tests" / "ptxas.csv"
 SOURCES = sorted((ROOT / "csrc" / "cuda").glob("*/*.cu"))
-ARCHITECTURE = "sm_90"
+ARCHITECTURES = ("sm_80", "sm_90")  # those of a build that names none
 FLAGS = [
     "-std=c++20",
     "-O3",
     "--expt-relaxed-constexpr",
-    f"-arch={ARCHITECTURE}",
     *(f"-I{ROOT / folder}" for folder in ("include", "csrc", "csrc/cuda")),
 ]
 # A few registers may come and go with the compiler's version; more is a change to look at.
@@ -30,12 +30,13 @@ nvcc = shutil.which("nvcc")
 pytestmark = pytest.mark.skipif(nvcc is None, reason="there is no nvcc")
 
 
-def compiled(source: Path, folder: Path) -> tuple[Path, str]:
+def compiled(source: Path, architecture: str, folder: Path) -> tuple[Path, str]:
     """The source's machine code, and what ptxas says of it."""
-    cubin = folder / f"{source.stem}.cubin"
+    cubin = folder / f"{source.stem}.{architecture}.cubin"
     flags = ["-fmad=false"] if source.stem == "layer_budgets" else []
     done = subprocess.run(
-        [nvcc, *FLAGS, *flags, "-Xptxas=-v", "-cubin", source, "-o", cubin],
+        [nvcc, *FLAGS, *flags, f"-arch={architecture}", "-Xptxas=-v", "-cubin", source]
+        + ["-o", cubin],
         check=True,
         capture_output=True,
         text=True,
@@ -61,34 +62,42 @@ def resources(report: str) -> dict[str, tuple[int, int]]:
     return found
 
 
-def committed() -> dict[str, int]:
+def committed() -> dict[str, dict[str, int]]:
+    """Registers by architecture and kernel."""
     with TABLE.open() as file:
-        return {row["kernel"]: int(row["registers"]) for row in csv.DictReader(file)}
+        rows = list(csv.DictReader(file))
+    return {arch: {row["kernel"]: int(row[arch]) for row in rows} for arch in ARCHITECTURES}
 
 
 @pytest.fixture(scope="module")
-def code(tmp_path_factory) -> dict[str, tuple[Path, dict[str, tuple[int, int]]]]:
+def code(tmp_path_factory) -> dict[tuple[str, str], tuple[Path, dict[str, tuple[int, int]]]]:
+    """Machine code and resources by source and architecture."""
     folder = tmp_path_factory.mktemp("cubin")
     result = {}
-    for source in SOURCES:
-        cubin, report = compiled(source, folder)
-        result[source.stem] = (cubin, resources(report))
+    for source, architecture in itertools.product(SOURCES, ARCHITECTURES):
+        cubin, report = compiled(source, architecture, folder)
+        result[source.stem, architecture] = (cubin, resources(report))
     return result
 
 
-def test_registers_and_spills(code):
-    measured = {name: use for _, kernels in code.values() for name, use in kernels.items()}
-    table = committed()
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_registers_and_spills(code, architecture):
+    measured = {}
+    for (_, compiled_for), (_, kernels) in code.items():
+        if compiled_for == architecture:
+            measured |= kernels
+    table = committed()[architecture]
     assert measured.keys() == table.keys(), "run python tests/test_cuda_code.py"
     for name, (registers, spilled) in measured.items():
         assert spilled == 0, name
         assert registers <= table[name] + REGISTER_SLACK, (name, registers, table[name])
 
 
-def test_scores_use_the_tensor_cores(code):
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_scores_use_the_tensor_cores(code, architecture):
     nvdisasm = shutil.which("nvdisasm")  # the toolkit's, or the wheel's
     nvdisasm = nvdisasm or pytest.importorskip("nvidia.cu13").__path__[0] + "/bin/nvdisasm"
-    cubin, _ = code["window_scores"]
+    cubin, _ = code["window_scores", architecture]
     listing = subprocess.run([nvdisasm, "-c", cubin], check=True, capture_output=True, text=True)
     functions = re.split(r"^\s*\.section\s+\.text\.", listing.stdout, flags=re.MULTILINE)[1:]
     products = {
@@ -101,8 +110,8 @@ def test_scores_use_the_tensor_cores(code):
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder, TABLE.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["kernel", "registers"])
+        writer.writerow(["kernel", *ARCHITECTURES])
         for source in SOURCES:
-            _, report = compiled(source, Path(folder))
-            for name, (registers, _) in resources(report).items():
-                writer.writerow([name, registers])
+            uses = [resources(compiled(source, arch, Path(folder))[1]) for arch in ARCHITECTURES]
+            for name in uses[0]:
+                writer.writerow([name, *(use[name][0] for use in uses)])

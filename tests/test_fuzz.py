@@ -104,6 +104,12 @@ class Fuzz:
             lse = lse.permute(2, 0, 1, 3).contiguous()
         return {"heads": heads, "softmax": softmax, "softmax_n": n, "lse": lse}
 
+    def lengths(self) -> torch.Tensor:
+        """Of rows or of rows and KV heads; some are none or more than there can be."""
+        shape = self.random.choice([(self.batch,), (self.batch, self.kv_heads)])
+        lengths = torch.randint(-2, self.seq + 3, shape, generator=self.generator)
+        return lengths.to(torch.int32)
+
     def capacity(self):
         r = self.random
         largest = r.choice([3, self.seq, 2 * self.seq + 5])
@@ -135,6 +141,7 @@ def check_call(seed: int) -> None:
     check_window_counts(x, fuzz)
     outside = ~(x.visual & x.valid)[:, None].expand(scores.shape[1:])
     assert not scores[:, outside].any()
+    check_decoding(x, fuzz)
 
 
 def check_window_counts(x: Inputs, fuzz: Fuzz) -> None:
@@ -148,6 +155,32 @@ def check_window_counts(x: Inputs, fuzz: Fuzz) -> None:
     seen = (x.visual & x.valid).cumsum(1)[:, -fuzz.window :]
     most = (seen * judges).sum(2) * x.queries[0].shape[1]
     assert ((counts >= 0) & (counts <= most)).all()
+
+
+def check_decoding(x: Inputs, fuzz: Fuzz) -> None:
+    """Other garbage beyond the lengths, the same bits; a mean of the values in use; of none, 0."""
+    query, lengths, scale = x.queries[0][:, :, -1], fuzz.lengths(), fuzz.random.choice([None, 0.3])
+    seen = torch.arange(fuzz.seq) < lengths.view(fuzz.batch, -1, 1)  # [B, 1 or Hkv, S]
+    seen = seen.expand(-1, fuzz.kv_heads, -1)
+    k, v = x.keys[0], x.values[0]
+    results = []
+    for _ in range(2):
+        for tensor in (k, v):
+            garbage = torch.tensor(fuzz.random.choice(GARBAGE)).to(fuzz.dtype)
+            tensor.masked_fill_(~seen[..., None], garbage)
+        results.append(ops.decode_attention(query, k, v, lengths, scale=scale))
+    (out, lse), again = results
+    assert torch.equal(bits(out), bits(again.out)) and torch.equal(bits(lse), bits(again.lse))
+
+    out, lse = out.unflatten(1, (fuzz.kv_heads, -1)), lse.unflatten(1, (fuzz.kv_heads, -1))
+    empty = ~seen.any(2)
+    assert not out[empty].any() and (lse[empty] == -math.inf).all()
+    if not fuzz.garbage:
+        low, high = (torch.where(seen[..., None], v.float(), end) for end in (math.inf, -math.inf))
+        low, high = low.amin(2)[:, :, None], high.amax(2)[:, :, None]  # [B, Hkv, 1, Dv]
+        slack = 4 * torch.finfo(fuzz.dtype).eps * torch.maximum(low.abs(), high.abs())
+        within = (out >= low - slack) & (out <= high + slack)
+        assert within[~empty].all() and lse[~empty].isfinite().all()
 
 
 def check_calls(seeds: range) -> None:

@@ -4,6 +4,8 @@
 // the core without torch, its errors, and threads that are not torch's.
 #include <algorithm>
 #include <atomic>
+#include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <functional>
 #include <iostream>
@@ -332,13 +334,90 @@ void long_windows() {
   }
 }
 
+// What a decoding step over buffers of `capacity` slots gives, the lengths of its rows being 0, 1, ...
+// up to all; and it writes no byte beyond the workspace that it asked for.
+std::vector<float> decode(int64_t capacity, const Parallel& parallel) {
+  constexpr int64_t kHeads = 2, kGroup = 3, kDim = 20, kValueDim = 12;
+  const std::vector<int32_t> lengths = {0, 1, static_cast<int32_t>(capacity / 2),
+                                        static_cast<int32_t>(capacity)};
+  const auto batch = static_cast<int64_t>(lengths.size());
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  const auto numbers = [&](int64_t n) {
+    std::vector<float> values(static_cast<size_t>(n));
+    std::generate(values.begin(), values.end(), [&] { return normal(random); });
+    return values;
+  };
+  const std::vector<float> query = numbers(batch * kHeads * kGroup * kDim);
+  const std::vector<float> key = numbers(batch * kHeads * capacity * kDim);
+  const std::vector<float> value = numbers(batch * kHeads * capacity * kValueDim);
+  const size_t rows = lengths.size() * kHeads * kGroup;
+  std::vector<float> out(rows * kValueDim, 7.0f), lse(rows, 7.0f);
+  DecodeAttentionParams p = {
+      .query = {query.data(), kHeads * kGroup * kDim, kDim, kDim},
+      .key = {key.data(), kHeads * capacity * kDim, capacity * kDim, kDim},
+      .value = {value.data(), kHeads * capacity * kValueDim, capacity * kValueDim, kValueDim},
+      .lengths = {lengths.data(), 1, 0},
+      .batch = batch,
+      .query_heads = kHeads * kGroup,
+      .kv_heads = kHeads,
+      .capacity = capacity,
+      .head_dim = kDim,
+      .value_dim = kValueDim,
+      .scale = 0.2f,
+      .out = out.data(),
+      .lse = lse.data()};
+  const int64_t bytes = cpu::decode_attention_workspace_bytes(p, parallel);
+  auto memory = workspace(bytes + 64 * 64);
+  std::byte* end = reinterpret_cast<std::byte*>(memory.data()) + bytes;
+  std::fill(end, end + 64 * 64, std::byte{0x5A});
+  p.workspace = memory.data();
+  cpu::decode_attention(p, parallel);
+  const auto untouched = std::count(end, end + 64 * 64, std::byte{0x5A});
+  expect_equal<int64_t>(untouched, 64 * 64, "what lies beyond the workspace");
+  out.insert(out.end(), lse.begin(), lse.end());
+  return out;
+}
+
+// Parts of 512 keys, whatever the rows hold: the host sees no length.
+void decoding() {
+  DecodeAttentionParams p = {
+      .batch = 4, .query_heads = 28, .kv_heads = 4, .head_dim = 128, .value_dim = 128};
+  const auto bytes = [&](int64_t capacity, int workers) {
+    p.capacity = capacity;
+    return cpu::decode_attention_workspace_bytes(p, threads(workers));
+  };
+  const int64_t part = 4 * 28 * (2 + 128) * 4;  // of every query head two numbers and a row
+  const int64_t worker = bytes(512, 2) - bytes(512, 1);
+  expect_equal(bytes(1, 1), bytes(512, 1), "memory of one part");
+  expect_equal(bytes(513, 1) - bytes(512, 1), part, "memory of a second part, less that of one");
+  expect_equal(bytes(8192, 3), 16 * part + 3 * worker, "memory of 16 parts and three workers");
+  p.batch = 0;
+  expect_equal(bytes(8192, 3), 3 * worker, "memory of no row");
+
+  for (const int64_t capacity : {1, 511, 512, 513, 1500}) {
+    const std::vector<float> alone = decode(capacity, Parallel{});
+    const size_t rows = alone.size() / 13;  // 12 values and an lse each
+    expect_equal(std::count(alone.begin(), alone.begin() + 6 * 12, 0.0f), std::ptrdiff_t{6 * 12},
+                 "the mean of no value");
+    const auto lse = alone.begin() + static_cast<std::ptrdiff_t>(rows * 12);
+    expect_equal(std::count(lse, alone.end(), -INFINITY), std::ptrdiff_t{capacity == 1 ? 12 : 6},
+                 "the number of rows without a token");
+    for (const int workers : {1, 2, 5}) {
+      expect_equal(decode(capacity, threads(workers)), alone,
+                   "a step with " + std::to_string(workers) + " workers");
+    }
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const std::map<std::string, void (*)()> tests = {{"error_messages", error_messages},
                                                    {"row_budgets", row_budgets},
                                                    {"worker_counts", worker_counts},
-                                                   {"long_windows", long_windows}};
+                                                   {"long_windows", long_windows},
+                                                   {"decoding", decoding}};
   const auto test = tests.find(argc == 2 ? argv[1] : "");
   if (test == tests.end()) {
     std::cerr << "usage: core_test NAME\n";

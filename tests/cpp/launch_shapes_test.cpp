@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "decode_attention/decode_attention_config.h"
@@ -142,6 +143,49 @@ void decode_split_counts() {
   }
 }
 
+// Eight query heads share a block, so their keys are read once.
+void decode_query_heads() {
+  for (const auto& [group, tiles] :
+       std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {7, 1}, {8, 1}, {9, 2}, {16, 2}, {17, 3}}) {
+    DecodeAttentionParams p;
+    p.kv_heads = 3;
+    p.query_heads = 3 * group;
+    expect_equal(decode_row_tiles(p), tiles, "blocks of " + std::to_string(group) + " query heads");
+  }
+}
+
+// A split leaves two numbers and a row of values for each query head; longer buffers have longer
+// splits, not more of them, once there are 512 blocks.
+void decode_workspaces() {
+  struct Case {
+    int64_t batch, capacity, parts;
+  };
+  for (const auto& [batch, capacity, parts] : std::vector<Case>{
+           {1, 1, 28},
+           {1, 128, 28},
+           {1, 129, 28 * 2},
+           {1, 8192, 28 * 64},
+           {1, 16384, 28 * 128},
+           {1, 1 << 20, 28 * 128},
+           {8, 1 << 20, 8 * 28 * 16},
+           {128, 1 << 20, 128 * 28},
+           {0, 1024, 0},
+       }) {
+    DecodeAttentionParams p;
+    p.batch = batch;
+    p.query_heads = 28;
+    p.kv_heads = 4;
+    p.capacity = capacity;
+    p.head_dim = 128;
+    p.value_dim = 96;
+    const std::string what =
+        " of a batch of " + std::to_string(batch) + " with " + std::to_string(capacity) + " slots";
+    const DecodePlan plan(p);
+    expect_equal(plan.parts, parts, "parts" + what);
+    expect_equal(plan.sums, 96 * parts, "sums" + what);
+  }
+}
+
 // Whatever the length, the spans follow one another from 0 to it, each begins at a step, and none is
 // more than a step longer than another that is not the last.
 void decode_spans() {
@@ -223,6 +267,8 @@ int main() {
   select_blocks();
   gather_blocks();
   decode_split_counts();
+  decode_query_heads();
+  decode_workspaces();
   decode_spans();
   decode_tiles();
   launches_of_layers();

@@ -56,7 +56,7 @@ void draw_inputs(const Problem<HostMemory>& problem) {
           }
           add(k, plan.topic_share[static_cast<size_t>(i)], topic);
           store(k, dtype, key_view.row(row, head, i, element));
-          // No op reads a value's content; they only move it.
+          // No op's time depends on what a value holds.
           store(k, dtype, value_view.row(row, head, i, element));
         }
         for (int64_t g = 0; g < c.group(); ++g) {

@@ -230,7 +230,7 @@ void draw_inputs(const Problem<DeviceMemory>& problem) {
     draw("draw_keys", draw_keys_kernel<T>, problem, plan, problem.key);
     draw("draw_queries", draw_queries_kernel<T>, problem, plan, problem.query);
   });
-  // No op reads a value's content; they only move it.
+  // No op's time depends on what a value holds.
   problem.value.copy_from(problem.key);
 }
 

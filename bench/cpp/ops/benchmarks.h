@@ -1,10 +1,12 @@
-// One function an op, each in its own file; this is the list.
+// One function an op, each in its own file; this is the list. decode_attention has three, for buffers
+// of which more or less is in use.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "ops/compact_kv.h"
+#include "ops/decode_attention.h"
 #include "ops/elite_window.h"
 #include "ops/gather_kv.h"
 #include "ops/instruction_attention.h"
@@ -32,6 +34,9 @@ std::vector<Benchmark<AnySession>> op_benchmarks() {
       {"select", bench_select<AnySession>},
       {"gather_kv", bench_gather_kv<AnySession>},
       {"compact_kv_", bench_compact_kv_<AnySession>},
+      {"decode_attention", bench_decode_attention<AnySession, InUse::kAll>},
+      {"decode_attention_half", bench_decode_attention<AnySession, InUse::kHalf>},
+      {"decode_attention_ragged", bench_decode_attention<AnySession, InUse::kRagged>},
   };
 }
 

@@ -8,17 +8,16 @@
 namespace aircache::cuda {
 namespace {
 
-// What the splits leave, and where.
-struct Plan {
-  int64_t splits;
+// Where the splits leave it.
+struct Parts {
   SoftmaxPart* parts;
   float* sums;
   int64_t bytes;
 
-  explicit Plan(const DecodeAttentionParams& p) : splits(decode_splits(p)) {
-    Workspace workspace(p.workspace);
-    parts = workspace.take<SoftmaxPart>(p.batch * p.query_heads * splits);
-    sums = workspace.take<float>(p.batch * p.query_heads * splits * p.value_dim);
+  Parts(const DecodePlan& plan, void* memory) {
+    Workspace workspace(memory);
+    parts = workspace.take<SoftmaxPart>(plan.parts);
+    sums = workspace.take<float>(plan.sums);
     bytes = workspace.bytes();
   }
 };
@@ -27,20 +26,21 @@ struct Plan {
 
 int64_t decode_attention_workspace_bytes(const DecodeAttentionParams& p) {
   check_decoding(p);
-  return Plan(p).bytes;
+  return Parts(DecodePlan(p), nullptr).bytes;
 }
 
 void decode_attention(const DecodeAttentionParams& p, Stream stream) {
   check_decoding(p);
-  const Plan plan(p);
+  const DecodePlan plan(p);
+  const Parts parts(plan, p.workspace);
   const int64_t element = element_size(p.dtype);
   const DecodeAttentionArgs args = {
       .query = p.query,
       .key = p.key,
       .value = p.value,
       .lengths = p.lengths,
-      .parts = plan.parts,
-      .sums = plan.sums,
+      .parts = parts.parts,
+      .sums = parts.sums,
       .out = p.out,
       .lse = p.lse,
       .capacity = p.capacity,

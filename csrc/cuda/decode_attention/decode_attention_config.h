@@ -51,6 +51,18 @@ inline int64_t decode_splits(const DecodeAttentionParams& p) {
   return std::clamp<int64_t>(kDecodeBlocks / units, 1, steps);
 }
 
+/// How a call's rows are cut, and how much all splits leave behind for the second launch.
+struct DecodePlan {
+  int64_t splits;
+  int64_t parts;  // [batch, query_heads, splits] maxima and sums
+  int64_t sums;   // [batch, query_heads, splits, value_dim] floats
+
+  explicit DecodePlan(const DecodeAttentionParams& p)
+      : splits(decode_splits(p)),
+        parts(p.batch * p.query_heads * splits),
+        sums(parts * p.value_dim) {}
+};
+
 /// A block's shared memory; offsets and sizes in bytes. Two stages, one of which is on its way while
 /// the other is worked on, lie at 0: keys [keys, key_stride] and values [keys, value_stride].
 struct DecodeTile {
