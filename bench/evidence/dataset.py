@@ -14,13 +14,13 @@ from PIL import Image
 import charts
 import forms
 import pairs
-import places
 import scenes
+import search
 from questions import instruction
 
 FAMILIES = {
     "scenes": scenes,
-    "places": places,
+    "search": search,
     "forms": forms,
     "charts": charts,
     "pairs": pairs,

@@ -24,15 +24,15 @@ class Stage:
 # Each family is learned almost alone, a little of what is known already kept in hand, then all
 # together: what has to be looked up by its name is hardly learned among other things. Reading
 # wants many pictures; a large one has enough on it for several questions.
-LOOKING = {"scenes": 9, "places": 3, "forms": 2, "charts": 2}
+LOOKING = {"scenes": 5, "search": 3, "forms": 1, "charts": 1}
 PLAN = [
-    Stage("scenes-6", 6, 1, 64, 1, 450, 3e-3, {"scenes": 3, "places": 1}),
-    Stage("look-6", 6, 2, 64, 1, 600, 3e-3, {"scenes": 3, "places": 1}),
+    Stage("scenes-6", 6, 1, 64, 1, 450, 3e-3, {"scenes": 5, "search": 3}),
+    Stage("look-6", 6, 2, 64, 1, 600, 3e-3, {"scenes": 5, "search": 3}),
     Stage("forms-6", 6, 2, 64, 1, 600, 3e-3, {"scenes": 1, "forms": 7}),
     Stage("charts-6", 6, 2, 64, 1, 300, 3e-3, {"scenes": 1, "forms": 1, "charts": 6}),
-    Stage("all-6", 6, 2, 64, 1, 400, 3e-3, {"scenes": 3, "places": 1, "forms": 1, "charts": 1}),
+    Stage("all-6", 6, 2, 64, 1, 400, 3e-3, {"scenes": 5, "search": 3, "forms": 2, "charts": 2}),
     Stage("scenes-12", 12, 4, 16, 4, 400, 3e-3, LOOKING),
     Stage("forms-12", 12, 4, 16, 4, 600, 3e-3, {"scenes": 1, "forms": 6, "charts": 1}),
     Stage("look-12", 12, 4, 16, 4, 500, 3e-3, LOOKING),
-    Stage("all-12", 12, 4, 16, 4, 1200, 3e-3, {"scenes": 9, "places": 2, "forms": 9, "charts": 2}),
+    Stage("all-12", 12, 4, 16, 4, 1200, 3e-3, {"scenes": 7, "search": 4, "forms": 9, "charts": 2}),
 ]

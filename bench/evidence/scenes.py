@@ -109,27 +109,28 @@ LIST = [
     "what objects are there? name them from the top left to the bottom right",
     "read out every object of the picture, line by line",
 ]
-OF_COLOUR = ["list all {} objects in reading order", "which objects are {}?"]
 COLOURS_OF = ["what is the colour of {}?", "name the shape and the colour of {}"]
 COUNT = ["how many objects are there?", "count the objects"]
-KINDS = ("list", "of colour", "colour", "count")
+KINDS = ("list", "colour", "count")
 
 
 def ask(rng: Random, scene: Scene) -> Question:
     kind = rng.choice(KINDS)
     if kind == "colour" and scene.unique:
-        things = rng.sample(scene.unique, min(len(scene.unique), rng.randint(1, 3)))
-        named = " and ".join(f"the {thing.shape}" for thing in things)
+        things = some(rng, scene.unique)
         answer = ", ".join(f"the {thing.shape} is {thing.colour}" for thing in things)
-        return Question(kind, rng.choice(COLOURS_OF).format(named), answer)
+        return Question(kind, rng.choice(COLOURS_OF).format(named(things)), answer)
     if kind == "count":
         rows = {thing.row for thing in scene.things}
         answer = f"there are {len(scene.things)} objects in {len(rows)} rows"
         return Question(kind, rng.choice(COUNT), answer)
-    if kind == "of colour":
-        colour = rng.choice(scene.things).colour
-        found = [thing for thing in scene.things if thing.colour == colour]
-        text = rng.choice(OF_COLOUR).format(colour)
-    else:
-        kind, found, text = "list", scene.things, rng.choice(LIST)
-    return Question(kind, text, ", ".join(thing.name for thing in found))
+    return Question("list", rng.choice(LIST), ", ".join(thing.name for thing in scene.things))
+
+
+def some(rng: Random, things: list[Thing]) -> list[Thing]:
+    """Up to three."""
+    return rng.sample(things, min(len(things), rng.randint(1, 3)))
+
+
+def named(things: list[Thing]) -> str:
+    return " and ".join(f"the {thing.shape}" for thing in things)

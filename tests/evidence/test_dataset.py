@@ -16,7 +16,7 @@ import forms
 import scenes
 
 FAMILIES = [*dataset.FAMILIES]
-SINGLE = ["scenes", "places", "forms", "charts"]
+SINGLE = ["scenes", "search", "forms", "charts"]
 
 
 def pictures(family, count, grid=12):
@@ -119,7 +119,7 @@ def chart_answer(text, chart):
 
 DERIVED = {
     "scenes": scene_answer,
-    "places": scene_answer,
+    "search": scene_answer,
     "forms": form_answer,
     "charts": chart_answer,
 }
