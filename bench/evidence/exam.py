@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,7 +14,11 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 import processor
 from aircache_ext.hf import CompressedCache, PromptCache
+from aircache_ext.methods import AirCache, Method
 from dataset import Example
+from foresight import Foresight, foreseen
+
+AIRCACHE = AirCache()
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,16 @@ class Exam:
     def _forward(self, cache: CompressedCache, **inputs: Tensor) -> Tensor:
         return self.model.model(**inputs, past_key_values=cache, use_cache=True).last_hidden_state
 
-    def judge(self, **options: Any) -> Verdict:
-        """Over the cache that ``options`` of ``CompressedCache`` make of what was read."""
-        with self.prompt.compressed(**options) as cache:
+    @cached_property
+    def foreseen(self) -> Tensor:
+        return foreseen(self)
+
+    def judge(self, method: Method = AIRCACHE, **options: Any) -> Verdict:
+        """Over the cache that ``method`` and other ``options`` of ``CompressedCache`` make of what
+        was read."""
+        if isinstance(method, Foresight):
+            method = replace(method, scores=self.foreseen)
+        with self.prompt.compressed(method=method, **options) as cache:
             report = cache.report()
             hidden = self._forward(
                 cache, input_ids=self.answers[:, :-1], position_ids=self.positions

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from aircache_ext.evaluate.no_visual import NoVisual
 from aircache_ext.evaluate.variants import FULL_CACHE, METHODS, NO_VISUAL
 from aircache_ext.methods import AirCache, Method
+from foresight import Foresight
 from windows import LastText, LastVisual
 
 RETENTIONS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
@@ -42,11 +43,12 @@ class Variant:
 
 
 CONTROLS = [Variant(FULL_CACHE, AirCache(), 1.0), Variant(NO_VISUAL, NoVisual(), 0.0)]
+FORESIGHT = "foresight"  # a bound, no method
 
 
 def _names() -> dict[Method, str]:
     """Methods that are equal have one name, and are run once."""
-    names = {method: name for name, method in METHODS.items()}
+    names = {method: name for name, method in METHODS.items()} | {Foresight(): FORESIGHT}
     for changed, values in ABLATIONS.items():
         for value, method in values.items():
             names.setdefault(method, f"AirCache, {changed} {value}")
@@ -57,8 +59,8 @@ NAMES = _names()
 
 
 def variants(which: str) -> list[Variant]:
-    """``"main"``: controls and methods; ``"ablations"``: those of AirCache; ``"all"``."""
-    main = set(METHODS.values())
+    """``"main"``: controls, methods and the bound; ``"ablations"``: AirCache's; ``"all"``."""
+    main = {*METHODS.values(), Foresight()}
     ablated = {method for values in ABLATIONS.values() for method in values.values()}
     wanted = {"main": main, "ablations": ablated, "all": main | ablated}[which]
     return CONTROLS + [

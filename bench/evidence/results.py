@@ -10,10 +10,10 @@ from pathlib import Path
 import profile_plot
 from aircache_ext.evaluate import Record, plot, report, summary, table
 from aircache_ext.evaluate.variants import FULL_CACHE, METHODS, NO_VISUAL
-from lineup import ABLATIONS, NAMES, Variant
+from lineup import ABLATIONS, FORESIGHT, NAMES, Variant
 from store import Store
 
-MAIN = (FULL_CACHE, NO_VISUAL, *METHODS)
+MAIN = (FULL_CACHE, NO_VISUAL, *METHODS, FORESIGHT)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class TestVariants:
         every = variants("all")
         assert len({(v.method, v.retention) for v in every}) == len(every)
         assert len({v.key for v in every}) == len(every)
-        assert len(every) == 2 + (11 + 3 + 4 + 1 + 5 + 1) * len(RETENTIONS)
+        assert len(every) == 2 + (11 + 1 + 3 + 4 + 1 + 5 + 1) * len(RETENTIONS)
         assert set(every) == set(variants("main")) | set(variants("ablations"))
 
     def test_ablations_have_the_papers_values(self):

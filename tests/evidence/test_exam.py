@@ -13,6 +13,7 @@ from aircache_ext.evaluate.no_visual import NoVisual
 from aircache_ext.hf import CompressedCache
 from aircache_ext.methods import H2O, AirCache, SnapKV
 from exam import Exam
+from foresight import Foresight
 from layer_profile import profile
 from lineup import variants
 
@@ -161,6 +162,26 @@ def test_what_was_kept_is_counted(exam):
     assert exam.judge(retention=1.0).kept.tolist() == [1.0] * 4
     total = [round(0.2 * 6 * n) / (6 * n) for n in visual]
     assert exam.judge(retention=0.2).kept.tolist() == pytest.approx(total)
+
+
+def test_foresight_is_the_models_own_attention(exam):
+    """The reference: weights that eager attention gives out, each question alone, unpadded."""
+    model = small.build(6, seed=0).eval()  # the exam's
+    model.set_attn_implementation("eager")
+    for row in range(4):
+        real = exam.inputs["attention_mask"][row].bool()
+        told = exam.judged[row]
+        ids = torch.cat([exam.inputs["input_ids"][row][real], exam.answers[row, :-1][told]])
+        images = exam.inputs["pixel_values"].split((exam.visual // 36).tolist())[row]
+        with torch.inference_mode():
+            out = model(input_ids=ids[None], pixel_values=images, output_attentions=True)
+        for layer, attention in enumerate(out.attentions):
+            mean = attention[0, :, -int(told.sum()) :].mean((0, 1))[: int(real.sum())]
+            visual = ids[: len(mean)] == processor.IMAGE
+            found = exam.foreseen[layer, row, 0][real]
+            assert torch.allclose(found[visual], mean[visual], atol=1e-6)
+    best = exam.judge(method=Foresight(), retention=0.1)
+    assert best.kept.tolist() == pytest.approx(exam.judge(method=AirCache(), retention=0.1).kept)
 
 
 def test_the_profile_is_what_the_budgets_follow(exam):
