@@ -63,9 +63,12 @@ def write(results: Results, setup: dict[str, object], path: Path) -> None:
     path.with_suffix(".txt").write_text(tables(rows, differences) + "\n")
     compared = {row["family"] for row in rows if row["method"] in METHODS}
     of_methods = [row for row in rows if row["method"] in MAIN and row["family"] in compared]
-    if of_methods:
-        plot.draw(of_methods, "Exact answers over a compressed cache", path.with_suffix(".png"))
-    profile_plot.draw(results.profile, path.with_name(f"{path.stem}_layers.png"))
+    if not compared:
+        return
+    title, bound = "Exact answers over a compressed cache", plot.Style(plot.INK, ".", ":")
+    plot.draw(of_methods, title, path.with_suffix(".png"), {FORESIGHT: bound})
+    profile = {family: results.profile[family] for family in results.profile if family in compared}
+    profile_plot.draw(profile, path.with_name(f"{path.stem}_layers.png"))
 
 
 def tables(rows: Sequence[summary.Row], differences: Sequence[summary.Difference]) -> str:

@@ -42,8 +42,11 @@ STYLES = {
 OTHERS = [style._replace(dashes="--") for style in STYLES.values()]
 
 
-def draw(rows: Sequence[Row], title: str, path: Path) -> None:
-    """A PNG with a panel for each family; retention falls from left to right."""
+def draw(
+    rows: Sequence[Row], title: str, path: Path, more: Mapping[str, Style] | None = None
+) -> None:
+    """A PNG with a panel for each family; retention falls from left to right. ``more`` styles are
+    for what is no method."""
     names = families(rows)
     columns = min(len(names), 2)
     lines = -(-len(names) // columns)
@@ -51,7 +54,7 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for family, panel in zip(names, panels, strict=False):
-        _panel(panel, family, [row for row in rows if row["family"] == family])
+        _panel(panel, [row for row in rows if row["family"] == family], STYLES | (more or {}))
     for panel in panels[len(names) :]:
         panel.set_axis_off()
     figure.savefig(path, dpi=160)
@@ -79,7 +82,7 @@ def _mean(block: list[float]) -> float:
     return block[0] / block[1]
 
 
-def _panel(axes: Axes, family: str, rows: Sequence[Row]) -> None:
+def _panel(axes: Axes, rows: Sequence[Row], known: Mapping[str, Style]) -> None:
     lines: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: -row["retention"]):
         if row["method"] != FULL_CACHE and row["retention"] > 0:
@@ -93,7 +96,9 @@ def _panel(axes: Axes, family: str, rows: Sequence[Row]) -> None:
     axes.set_ylim(0, 102)
     axes.set_xticks(shares, [percent(share) for share in shares])
     axes.minorticks_off()
-    axes.set_title(f"{family}, {rows[0]['n']:,} questions", loc="left", fontsize=10.5, color=INK)
+    axes.set_title(
+        f"{rows[0]['family']}, {rows[0]['n']:,} questions", loc="left", fontsize=10.5, color=INK
+    )
     axes.set_xlabel("share of the visual tokens that stays", color=SOFT)
     axes.set_ylabel("accuracy, %", color=SOFT)
     axes.set_axisbelow(True)
@@ -103,7 +108,7 @@ def _panel(axes: Axes, family: str, rows: Sequence[Row]) -> None:
     axes.tick_params(colors=SOFT, length=3)
 
     spare = iter(OTHERS)
-    styles = {name: STYLES.get(name) or next(spare, OTHERS[0]) for name in methods}
+    styles = {name: known.get(name) or next(spare, OTHERS[0]) for name in methods}
     faint = 0.14 / max(len(methods) - 1, 1) ** 0.5  # bands lie on each other
     for name in reversed(methods):  # the first on top
         _line(axes, lines[name], styles[name], heavy=name == methods[0], faint=faint)
