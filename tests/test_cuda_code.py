@@ -25,6 +25,8 @@ FLAGS = [
 ]
 # A few registers may come and go with the compiler's version; more is a change to look at.
 REGISTER_SLACK = 8
+# Bytes stored and loaded: a block's 768 threads can have 80 registers each, and this wants two more.
+SPILLS = {("window_scores_kernel<float>", "sm_80"): 24}
 
 nvcc = shutil.which("nvcc")
 pytestmark = pytest.mark.skipif(nvcc is None, reason="there is no nvcc")
@@ -89,7 +91,7 @@ def test_registers_and_spills(code, architecture):
     table = committed()[architecture]
     assert measured.keys() == table.keys(), "run python tests/test_cuda_code.py"
     for name, (registers, spilled) in measured.items():
-        assert spilled == 0, name
+        assert spilled <= SPILLS.get((name, architecture), 0), name
         assert registers <= table[name] + REGISTER_SLACK, (name, registers, table[name])
 
 

@@ -40,8 +40,8 @@ def test_the_same_number_gives_the_same_example(family, grid):
 def test_examples_do_not_depend_on_the_process():
     """Python's own hashes differ from run to run; nothing here may go through them."""
     example = dataset.example("scenes", "train", 0)
-    assert example.instruction == "how many objects are there?"
-    assert example.answer == "there are 10 objects in 6 rows"
+    assert example.instruction == "what is the colour of the cross? hello."
+    assert example.answer == "the cross is purple"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
