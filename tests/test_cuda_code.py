@@ -25,7 +25,7 @@ FLAGS = [
 ]
 # A few registers may come and go with the compiler's version; more is a change to look at.
 REGISTER_SLACK = 8
-# Bytes stored and loaded: a block's 768 threads can have 80 registers each, and this wants two more.
+# Bytes stored and loaded: 768 threads of a block can have 80 registers each; this wants two more.
 SPILLS = {("window_scores_kernel<float>", "sm_80"): 24}
 
 nvcc = shutil.which("nvcc")

@@ -42,9 +42,7 @@ STYLES = {
 OTHERS = [style._replace(dashes="--") for style in STYLES.values()]
 
 
-def draw(
-    rows: Sequence[Row], title: str, path: Path, more: Mapping[str, Style] | None = None
-) -> None:
+def draw(rows: Sequence[Row], title: str, path: Path, more: dict[str, Style] | None = None) -> None:
     """A PNG with a panel for each family; retention falls from left to right. ``more`` styles are
     for what is no method."""
     names = families(rows)
