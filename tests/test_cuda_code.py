@@ -4,7 +4,6 @@
 """
 
 import csv
-import itertools
 import re
 import shutil
 import subprocess
@@ -71,23 +70,26 @@ def committed() -> dict[str, dict[str, int]]:
     return {arch: {row["kernel"]: int(row[arch]) for row in rows} for arch in ARCHITECTURES}
 
 
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def architecture(request) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def code(tmp_path_factory) -> dict[tuple[str, str], tuple[Path, dict[str, tuple[int, int]]]]:
-    """Machine code and resources by source and architecture."""
+def code(architecture, tmp_path_factory) -> dict[str, tuple[Path, dict[str, tuple[int, int]]]]:
+    """Machine code and resources by source."""
     folder = tmp_path_factory.mktemp("cubin")
     result = {}
-    for source, architecture in itertools.product(SOURCES, ARCHITECTURES):
+    for source in SOURCES:
         cubin, report = compiled(source, architecture, folder)
-        result[source.stem, architecture] = (cubin, resources(report))
+        result[source.stem] = (cubin, resources(report))
     return result
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_registers_and_spills(code, architecture):
     measured = {}
-    for (_, compiled_for), (_, kernels) in code.items():
-        if compiled_for == architecture:
-            measured |= kernels
+    for _, kernels in code.values():
+        measured |= kernels
     table = committed()[architecture]
     assert measured.keys() == table.keys(), "run python tests/test_cuda_code.py"
     for name, (registers, spilled) in measured.items():
@@ -95,11 +97,10 @@ def test_registers_and_spills(code, architecture):
         assert registers <= table[name] + REGISTER_SLACK, (name, registers, table[name])
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_scores_use_the_tensor_cores(code, architecture):
+def test_scores_use_the_tensor_cores(code):
     nvdisasm = shutil.which("nvdisasm")  # the toolkit's, or the wheel's
     nvdisasm = nvdisasm or pytest.importorskip("nvidia.cu13").__path__[0] + "/bin/nvdisasm"
-    cubin, _ = code["window_scores", architecture]
+    cubin, _ = code["window_scores"]
     listing = subprocess.run([nvdisasm, "-c", cubin], check=True, capture_output=True, text=True)
     functions = re.split(r"^\s*\.section\s+\.text\.", listing.stdout, flags=re.MULTILINE)[1:]
     products = {
