@@ -25,13 +25,13 @@ import dataset
 import results
 from dataset import Example
 from exam import Exam
+from foresight import MAX_WINDOW
 from layer_profile import profile
 from lineup import CONTROLS, Variant, variants
 from store import Store
 
 BATCH = 32  # questions that are read at once: on a CPU they stay in its caches
 SORTED = 16 * BATCH  # questions among which those with answers of like length are read together
-MAX_WINDOW = 1024  # more than any of the prompts has tokens
 KNOWN = 0.97  # of the answers exact over the full cache: then a family is compared
 
 

@@ -114,6 +114,20 @@ struct alignas(64) Line {
 
 std::vector<Line> workspace(int64_t bytes) { return std::vector<Line>((bytes + 63) / 64); }
 
+// Normally distributed, the same ones in every run.
+class Numbers {
+ public:
+  std::vector<float> operator()(int64_t n) {
+    std::vector<float> values(static_cast<size_t>(n));
+    std::generate(values.begin(), values.end(), [this] { return normal_(random_); });
+    return values;
+  }
+
+ private:
+  std::mt19937 random_{7};
+  std::normal_distribution<float> normal_;
+};
+
 // A small model's caches, and everything that compressing them computes.
 struct Run {
   static constexpr int64_t kLayers = 3, kBatch = 2, kQueryHeads = 6, kKvHeads = 2;
@@ -129,13 +143,7 @@ struct Run {
   bool operator==(const Run&) const = default;
 
   explicit Run(const Parallel& parallel) {
-    std::mt19937 random(7);
-    std::normal_distribution<float> normal;
-    const auto numbers = [&](int64_t n) {
-      std::vector<float> values(static_cast<size_t>(n));
-      std::generate(values.begin(), values.end(), [&] { return normal(random); });
-      return values;
-    };
+    Numbers numbers;
     query = numbers(kLayers * kBatch * kQueryHeads * kWindow * kDim);
     key = numbers(kLayers * kBatch * kKvHeads * kSeq * kDim);
 
@@ -341,13 +349,7 @@ std::vector<float> decode(int64_t capacity, const Parallel& parallel) {
   const std::vector<int32_t> lengths = {0, 1, static_cast<int32_t>(capacity / 2),
                                         static_cast<int32_t>(capacity)};
   const auto batch = static_cast<int64_t>(lengths.size());
-  std::mt19937 random(7);
-  std::normal_distribution<float> normal;
-  const auto numbers = [&](int64_t n) {
-    std::vector<float> values(static_cast<size_t>(n));
-    std::generate(values.begin(), values.end(), [&] { return normal(random); });
-    return values;
-  };
+  Numbers numbers;
   const std::vector<float> query = numbers(batch * kHeads * kGroup * kDim);
   const std::vector<float> key = numbers(batch * kHeads * capacity * kDim);
   const std::vector<float> value = numbers(batch * kHeads * capacity * kValueDim);
