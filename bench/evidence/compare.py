@@ -111,7 +111,7 @@ class Comparison:
                         retention=variant.retention or 1.0,
                         max_window=MAX_WINDOW,
                     )
-            store.add(questions, verdicts, seen)
+            store.add(questions, [example.kind for example in examples], verdicts, seen)
             shown = ("full cache 1", "AirCache 0.1", "no visual 0")
             progress.say(
                 store.family,

@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import profile_plot
@@ -20,6 +20,7 @@ MAIN = (FULL_CACHE, NO_VISUAL, *METHODS, FORESIGHT)
 class Results:
     records: list[Record]
     kept: list[float]  # by record: the share of the visual tokens that stayed
+    kinds: dict[str, list[str]]  # by family: of every question
     profile: dict[str, dict[str, list[float]]]  # by family: strength, skewness, share by layer
 
 
@@ -32,6 +33,7 @@ def collect(asked: Sequence[tuple[Store, Variant]]) -> Results:
     return Results(
         records=[store.record(variant) for store, variant in asked],
         kept=[store.kept(variant) for store, variant in asked],
+        kinds={store.family: store.kinds for store in dict(asked)},
         profile={store.family: store.profile() for store in dict(asked)},
     )
 
@@ -40,7 +42,7 @@ def write(results: Results, setup: dict[str, object], path: Path) -> None:
     """``path`` gets the numbers; beside it come the tables (``.txt``), the plot (``.png``) and that
     of the layers (``_layers.png``). All differences are paired, and their intervals are 95 % ones.
     """
-    rows = summary.rows(results.records)
+    rows, kinds = summary.rows(results.records), by_kind(results)
     differences = [
         row
         for name in (FULL_CACHE, "AirCache")
@@ -56,11 +58,12 @@ def write(results: Results, setup: dict[str, object], path: Path) -> None:
         },
         "profile": results.profile,
         "rows": [row | {"kept": kept} for row, kept in zip(rows, results.kept, strict=True)],
+        "kinds": kinds,
         "differences": differences,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_json(document))
-    path.with_suffix(".txt").write_text(tables(rows, differences) + "\n")
+    path.with_suffix(".txt").write_text(tables(rows, kinds, differences) + "\n")
     compared = {row["family"] for row in rows if row["method"] in METHODS}
     of_methods = [row for row in rows if row["method"] in MAIN and row["family"] in compared]
     if not compared:
@@ -71,10 +74,33 @@ def write(results: Results, setup: dict[str, object], path: Path) -> None:
     profile_plot.draw(profile, path.with_name(f"{path.stem}_layers.png"))
 
 
-def tables(rows: Sequence[summary.Row], differences: Sequence[summary.Difference]) -> str:
-    """Methods, their distance to AirCache, and what each of its ablations gives."""
+def by_kind(results: Results) -> list[summary.Row]:
+    """Rows of the questions of one kind; their family is ``"family, kind"``."""
+    parts = []
+    for record in results.records:
+        kinds = results.kinds[record.family]
+        for kind in sorted(set(kinds)):
+            mine = [row for row, other in enumerate(kinds) if other == kind]
+            part = replace(
+                record,
+                family=f"{record.family}, {kind}",
+                scores=[record.scores[row] for row in mine],
+                tokens=[record.tokens[row] for row in mine],
+            )
+            parts.append(part)
+    return summary.rows(sorted(parts, key=lambda part: part.family))
+
+
+def tables(
+    rows: Sequence[summary.Row],
+    kinds: Sequence[summary.Row],
+    differences: Sequence[summary.Difference],
+) -> str:
+    """Methods, overall and by kind of question, their distance to AirCache, and what each of its
+    ablations gives."""
     parts = [
         table.accuracies([row for row in rows if row["method"] in MAIN]),
+        table.accuracies([row for row in kinds if row["method"] in MAIN]),
         table.differences([row for row in differences if row["reference"] == "AirCache"]),
     ]
     for changed, values in ABLATIONS.items():

@@ -34,6 +34,7 @@ class Store:
         self.path = folder / f"{family}.jsonl"
         self._answers: dict[str, np.ndarray] = {}  # by variant: [questions, 3], NaN: not yet
         self._profile: dict[int, dict[str, list[float]]] = {}  # by question
+        self._kinds: dict[int, str] = {}  # by question
         lines = whole_lines(self.path)
         if not lines:
             folder.mkdir(parents=True, exist_ok=True)
@@ -54,17 +55,21 @@ class Store:
             answers = self._answers.setdefault(key, empty)
             answers[questions] = np.array(columns).T[rows]
         for row, question in known:
+            self._kinds[question] = batch["kinds"][row]
             self._profile[question] = {name: batch["profile"][name][row] for name in PROFILE}
 
     def add(
         self,
         questions: Sequence[int],
+        kinds: Sequence[str],
         verdicts: dict[str, Verdict],
         profile: dict[str, list[list[float]]],
     ) -> None:
-        """A batch: for each variant's key its verdict, and the profile's rows by name."""
+        """A batch of ``questions`` of some ``kinds``: for each variant's key its verdict, and the
+        profile's rows by name."""
         batch = {
             "questions": list(questions),
+            "kinds": list(kinds),
             "profile": {name: [_short(row) for row in profile[name]] for name in PROFILE},
             "answers": {
                 key: [_short(x.exact.float()), _short(x.tokens), _short(x.kept)]
@@ -99,6 +104,11 @@ class Store:
     def kept(self, variant: Variant) -> float:
         """The share of the visual tokens that stayed, the mean over questions."""
         return float(self._column(variant, KEPT).mean())
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of every question."""
+        return [self._kinds[question] for question in range(self.questions)]
 
     def profile(self) -> dict[str, list[float]]:
         """Per layer, the means over questions."""

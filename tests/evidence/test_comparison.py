@@ -114,12 +114,12 @@ class TestStore:
         one, other = CHOSEN[:2]
         profile = {name: [[0.25, 0.5], [0.75, 1.5]] for name in ("strength", "skewness", "share")}
         first = {one.key: self.verdict((True, 1.0, 0.1), (False, 0.25, 0.3))}
-        store.add([3, 0], first, profile)
+        store.add([3, 0], ["one", "some"], first, profile)
         last = {
             one.key: self.verdict((False, 0.5, 0.2), (True, 1.0, 0.4)),
             other.key: self.verdict((True, 1.0, 0.0), (True, 1.0, 0.0)),
         }
-        store.add([2, 1], last, profile)
+        store.add([2, 1], ["some", "copy"], last, profile)
         return store
 
     def test_a_record_is_in_the_order_of_the_questions(self, tmp_path):
@@ -131,6 +131,7 @@ class TestStore:
             assert store.kept(one) == pytest.approx((0.1 + 0.3 + 0.2 + 0.4) / 4)
             assert store.missing(one) == set() and store.missing(other) == {0, 3}
             assert store.profile()["share"] == [0.5, 1.0]
+            assert store.kinds == ["some", "copy", "some", "one"]
 
     def test_fewer_and_more_questions(self, tmp_path):
         one, _ = CHOSEN[:2]

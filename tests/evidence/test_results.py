@@ -26,7 +26,8 @@ def made(chosen):
             records.append(Record(family, variant.name, variant.retention, scores, tokens))
             kept.append(variant.retention)
     profile = {name: [rng.random() for _ in range(LAYERS)] for name in PROFILE}
-    return Results(records, kept, {"forms": profile, "charts": profile})
+    kinds = {"forms": ["one", "some"] * 100, "charts": ["list"] * 200}
+    return Results(records, kept, kinds, {"forms": profile, "charts": profile})
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +68,30 @@ def test_differences_are_paired(written):
         assert row["difference"] == pytest.approx((sum(ours) - sum(theirs)) / 200, abs=1e-5)
 
 
+def test_kinds(written):
+    given, path = written
+    found = json.loads(path.read_text())["kinds"]
+    assert {row["family"]: row["n"] for row in found} == {
+        "charts, list": 200,
+        "forms, one": 100,
+        "forms, some": 100,
+    }
+    assert len(found) == 3 * len(variants("all"))
+    record = next(r for r in given.records if (r.family, r.method) == ("forms", "SnapKV"))
+    [row] = (
+        row
+        for row in found
+        if (row["family"], row["method"], row["retention"])
+        == ("forms, one", "SnapKV", record.retention)
+    )
+    assert row["accuracy"] == pytest.approx(sum(record.scores[::2]) / 100)
+    assert "forms, some: accuracy in % on 100 questions" in path.with_suffix(".txt").read_text()
+
+
 def test_it_is_small(written):
     _, path = written
     text = path.read_text()
-    assert len(text) < 250_000  # two of four families
+    assert len(text) < 500_000  # two of five families
     assert text.count("\n") > 600 and max(map(len, text.split("\n"))) < 2000
 
 
@@ -91,12 +112,13 @@ def test_a_family_of_which_only_controls_were_asked(tmp_path):
         Record("pairs", name, share, [float(share)] * 50, [0.5] * 50)
         for name, share in (("full cache", 1.0), ("no visual", 0.0))
     ]
-    both = Results(given.records + unknown, [*given.kept, 1.0, 0.0], given.profile)
+    kinds = given.kinds | {"pairs": ["list"] * 50}
+    both = Results(given.records + unknown, [*given.kept, 1.0, 0.0], kinds, given.profile)
     results.write(both, {}, tmp_path / "both.json")
     assert "pairs: accuracy in % on 50 questions" in (tmp_path / "both.txt").read_text()
     results.write(given, {}, tmp_path / "known.json")  # the plot shows what was compared
     assert (tmp_path / "both.png").read_bytes() == (tmp_path / "known.png").read_bytes()
-    results.write(Results(unknown, [1.0, 0.0], given.profile), {}, tmp_path / "none.json")
+    results.write(Results(unknown, [1.0, 0.0], kinds, given.profile), {}, tmp_path / "none.json")
     assert not (tmp_path / "none.png").exists()
 
 
