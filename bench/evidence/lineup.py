@@ -6,6 +6,7 @@ from aircache_ext.evaluate.no_visual import NoVisual
 from aircache_ext.evaluate.variants import FULL_CACHE, METHODS, NO_VISUAL
 from aircache_ext.methods import AirCache, Method
 from foresight import Foresight
+from full_softmax import FullSoftmax
 from windows import LastText, LastVisual
 
 RETENTIONS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
@@ -26,6 +27,7 @@ ABLATIONS: dict[str, dict[str, Method]] = {
         "skewness": AirCache(budget_mode="skewness"),
         "both": AirCache(),
     },
+    "softmax": {"restricted": AirCache(), "full": FullSoftmax()},
     "heads": {"shared": AirCache(), "apart": AirCache(heads="per_kv_head")},
     "alpha": {f"{alpha:g}": AirCache(alpha=alpha) for alpha in (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)},
 }

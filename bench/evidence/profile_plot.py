@@ -9,6 +9,7 @@ from aircache_ext.evaluate.plot import INK, SOFT
 from layer_profile import RETENTION
 
 TITLES = {
+    "elite": "elite tokens (Eq. 5)",
     "strength": "strength (Eq. 9)",
     "skewness": "skewness (Eq. 10)",
     "share": f"share of the budget, at {RETENTION:.0%}",

@@ -21,7 +21,7 @@ class Results:
     records: list[Record]
     kept: list[float]  # by record: the share of the visual tokens that stayed
     kinds: dict[str, list[str]]  # by family: of every question
-    profile: dict[str, dict[str, list[float]]]  # by family: strength, skewness, share by layer
+    profile: dict[str, dict[str, list[float]]]  # by family and name: by layer
 
 
 def collect(asked: Sequence[tuple[Store, Variant]]) -> Results:

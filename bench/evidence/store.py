@@ -16,7 +16,7 @@ from exam import Verdict
 from lineup import Variant
 
 EXACT, TOKENS, KEPT = range(3)
-PROFILE = ("strength", "skewness", "share")
+PROFILE = ("elite", "strength", "skewness", "share")
 
 
 class Store:

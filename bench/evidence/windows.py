@@ -19,18 +19,8 @@ class LastText(AirCache):
 
     size: int
 
-    def observe(self, prompt: Prompt) -> Seen:
-        judges = always.last(instruction(prompt.tokens), self.size)
-        tokens = prompt.tokens._asdict()
-        scores = ops.window_scores(
-            prompt.queries,
-            prompt.keys,
-            prompt.rows(judges),
-            scale=prompt.scale,
-            heads=self.heads,
-            **tokens,
-        )
-        return _seen(scores, prompt)
+    def judges(self, prompt: Prompt) -> Tensor:
+        return prompt.rows(always.last(instruction(prompt.tokens), self.size))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,21 +32,20 @@ class LastVisual(AirCache):
     def window(self, instruction: int) -> None:
         return None  # the images may stand anywhere
 
+    def judges(self, prompt: Prompt) -> Tensor:
+        return prompt.rows(always.last(prompt.tokens.visual & prompt.tokens.readable, self.size))
+
     def observe(self, prompt: Prompt) -> Seen:
         visual = prompt.tokens.visual & prompt.tokens.readable
         scores = ops.window_scores(
             prompt.queries,
             prompt.keys,
-            prompt.rows(always.last(visual, self.size)),
+            self.judges(prompt),
             visual=visual,
             valid=visual,  # text is no part of the softmax
             scale=prompt.scale,
             heads=self.heads,
             softmax="full",
         )
-        return _seen(scores, prompt)
-
-
-def _seen(scores: Tensor, prompt: Prompt) -> Seen:
-    statistics = ops.moments(scores, **prompt.tokens._asdict())
-    return Seen((scores,), statistics=statistics, window=prompt.window)
+        statistics = ops.moments(scores, **prompt.tokens._asdict())
+        return Seen((scores,), statistics=statistics, window=prompt.window)

@@ -15,8 +15,9 @@ from aircache_ext.evaluate.variants import METHODS
 from aircache_ext.methods import AirCache, Method, Prompt, Tokens
 from compare import Comparison, Progress
 from exam import Verdict
+from full_softmax import FullSoftmax
 from lineup import ABLATIONS, CONTROLS, NAMES, RETENTIONS, Variant, variants
-from store import Store
+from store import PROFILE, Store
 from windows import LastText, LastVisual
 
 CHOSEN = CONTROLS + [
@@ -39,7 +40,7 @@ class TestVariants:
         every = variants("all")
         assert len({(v.method, v.retention) for v in every}) == len(every)
         assert len({v.key for v in every}) == len(every)
-        assert len(every) == 2 + (11 + 1 + 3 + 4 + 1 + 5 + 1) * len(RETENTIONS)
+        assert len(every) == 2 + (11 + 1 + 3 + 4 + 1 + 1 + 5 + 1) * len(RETENTIONS)
         assert set(every) == set(variants("main")) | set(variants("ablations"))
 
     def test_ablations_have_the_papers_values(self):
@@ -64,7 +65,7 @@ class TestWindows:
         return Prompt(queries, keys, Tokens(visual, valid))
 
     @staticmethod
-    def expected(prompt, judges):  # [L, B, S]
+    def expected(prompt, judges, text=False):  # [L, B, S]; with all text in the softmax, or none
         scores = torch.zeros(2, 2, 30, dtype=torch.float64)
         visual = prompt.tokens.visual
         for layer, (q, k) in enumerate(zip(prompt.queries, prompt.keys, strict=True)):
@@ -73,6 +74,7 @@ class TestWindows:
                     for judge in mine:
                         read = visual[row].clone()
                         read[torch.tensor(mine)] = True
+                        read |= text & prompt.tokens.valid[row]
                         read[judge + 1 :] = False
                         logits = k[row, head // 2].double() @ q[row, head, judge].double()
                         logits = (logits * 8**-0.5).masked_fill(~read, -torch.inf)
@@ -94,6 +96,13 @@ class TestWindows:
         expected = self.expected(prompt, judges).float()
         torch.testing.assert_close(scores[:, :, 0], expected, atol=1e-6, rtol=1e-5)
 
+    def test_the_models_own_softmax(self, prompt):
+        """With all of the instruction as judges."""
+        (scores,) = FullSoftmax(alpha=0.0).observe(prompt).scores
+        judges = [[*range(16, 30)], [*range(22, 30)]]
+        expected = self.expected(prompt, judges, text=True).float()
+        torch.testing.assert_close(scores[:, :, 0], expected, atol=1e-6, rtol=1e-5)
+
     def test_a_window_of_all_text_is_alpha_0(self, prompt):
         ours, theirs = LastText(size=30).observe(prompt), AirCache(alpha=0.0).observe(prompt)
         assert torch.equal(ours.scores[0], theirs.scores[0])
@@ -112,7 +121,7 @@ class TestStore:
         """Two batches in no order, the second variant only in the last of them."""
         store = Store(folder, "forms", questions, self.SETUP)
         one, other = CHOSEN[:2]
-        profile = {name: [[0.25, 0.5], [0.75, 1.5]] for name in ("strength", "skewness", "share")}
+        profile = {name: [[0.25, 0.5], [0.75, 1.5]] for name in PROFILE}
         first = {one.key: self.verdict((True, 1.0, 0.1), (False, 0.25, 0.3))}
         store.add([3, 0], ["one", "some"], first, profile)
         last = {

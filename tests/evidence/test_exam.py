@@ -193,6 +193,24 @@ def test_the_profile_is_what_the_budgets_follow(exam):
     assert bool(((seen["strength"] > 0) & (seen["strength"] <= 1)).all())
 
 
+def test_the_profile_counts_the_elite_tokens(exam):
+    """By eager attention: the instruction's that are near the maximum of its last row."""
+    model = small.build(6, seed=0).eval()
+    model.set_attn_implementation("eager")
+    counted = profile(exam)["elite"]
+    for row in range(4):
+        real = exam.inputs["attention_mask"][row].bool()
+        ids = exam.inputs["input_ids"][row][real]
+        images = exam.inputs["pixel_values"].split((exam.visual // 36).tolist())[row]
+        with torch.inference_mode():
+            out = model(input_ids=ids[None], pixel_values=images, output_attentions=True)
+        first = int((ids == processor.IMAGE).nonzero().max()) + 1
+        for layer, attention in enumerate(out.attentions):
+            weights = attention[0, :, -1, first:]  # [heads, instruction]
+            weights = (weights / weights.sum(1, keepdim=True)).mean(0)
+            assert counted[row, layer] == (weights >= 0.9 * weights.max()).sum()
+
+
 def test_every_variant_can_be_judged(exam):
     for variant in variants("all"):
         if variant.retention in (0.0, 0.02, 1.0):

@@ -37,12 +37,24 @@ class AirCache(Method):
     def window(self, instruction: int) -> int:
         return instruction
 
-    def observe(self, prompt: Prompt) -> Seen:
-        queries, keys, scale = prompt.queries, prompt.keys, prompt.scale
+    def judges(self, prompt: Prompt) -> Tensor:
+        """``[L, B, W]`` bool: the elite tokens."""
         tokens = prompt.tokens._asdict()
-        attention = ops.instruction_attention(queries, keys, scale=scale, **tokens)
-        elite = ops.elite_window(attention, alpha=self.alpha, **tokens)
-        scores = ops.window_scores(queries, keys, elite, scale=scale, heads=self.heads, **tokens)
+        attention = ops.instruction_attention(
+            prompt.queries, prompt.keys, scale=prompt.scale, **tokens
+        )
+        return ops.elite_window(attention, alpha=self.alpha, **tokens)
+
+    def observe(self, prompt: Prompt) -> Seen:
+        tokens = prompt.tokens._asdict()
+        scores = ops.window_scores(
+            prompt.queries,
+            prompt.keys,
+            self.judges(prompt),
+            scale=prompt.scale,
+            heads=self.heads,
+            **tokens,
+        )
         return Seen((scores,), statistics=ops.moments(scores, **tokens), window=prompt.window)
 
     def share(self, layers: int, seen: Seen, tokens: Tokens, amount: Amount) -> Tensor:
