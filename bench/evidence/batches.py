@@ -79,10 +79,17 @@ def make(groups: Sequence[Sequence[Example]], process: LlavaProcessor) -> Batch:
 
 
 def answer_logits(model: LlavaForConditionalGeneration, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits [answer tokens, vocabulary] and targets [answer tokens]: nothing else is predicted."""
+    """Logits [answer tokens, vocabulary] and targets [answer tokens]: nothing else is predicted.
+
+    Pictures may be of any size: the tower's positions are interpolated.
+    """
+    embeddings = model.get_input_embeddings()(batch.input_ids)
+    images = model.model.get_image_features(
+        batch.pixel_values, interpolate_pos_encoding=True
+    ).pooler_output
+    visual = (batch.input_ids == processor.IMAGE)[..., None]
     hidden = model.model(
-        input_ids=batch.input_ids,
-        pixel_values=batch.pixel_values,
+        inputs_embeds=embeddings.masked_scatter(visual, torch.cat(tuple(images))),
         attention_mask=batch.mask,
         position_ids=batch.positions,
         use_cache=False,

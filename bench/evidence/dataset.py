@@ -25,6 +25,7 @@ FAMILIES = {
     "charts": charts,
     "pairs": pairs,
 }
+GRID = 18  # patches a side of the pictures that the trained model is asked about
 TEST_SHARE = 8  # one of so many pictures is a test picture
 
 
@@ -44,7 +45,7 @@ def split_of(facts: object) -> str:
 
 
 def examples(
-    family: str, split: str, index: int, questions: int, grid: int = 12, clauses: int = 4
+    family: str, split: str, index: int, questions: int, grid: int = GRID, clauses: int = 4
 ) -> list[Example]:
     """``questions`` about picture number ``index`` of a family's split: pictures of ``grid`` x
     ``grid`` patches, and up to ``clauses`` clauses in an instruction that do not matter."""
@@ -62,6 +63,6 @@ def examples(
     return made
 
 
-def example(family: str, split: str, index: int, grid: int = 12, clauses: int = 4) -> Example:
+def example(family: str, split: str, index: int, grid: int = GRID, clauses: int = 4) -> Example:
     """The first of the :func:`examples`."""
     return examples(family, split, index, 1, grid, clauses)[0]

@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--family", action="append", choices=dataset.FAMILIES)
     parser.add_argument("--questions", type=int, default=100)
-    parser.add_argument("--grid", type=int, default=12, help="patches a side")
+    parser.add_argument("--grid", type=int, default=dataset.GRID, help="patches a side")
     parser.add_argument("--clauses", type=int, default=4)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()

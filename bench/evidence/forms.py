@@ -71,7 +71,8 @@ def draw(form: Form) -> list[Image.Image]:
     paper.clutter(image, rng, marks=form.grid // 3)
     pen = ImageDraw.Draw(image)
     size = 9 if form.grid <= 6 else rng.choice((8, 9))
-    left, top = rng.randint(0, 1), rng.randint(size - 9, 0)  # no character is cut off
+    margin = rng.randint(0, max(0, form.grid - 12)) * PITCH
+    left, top = margin + rng.randint(0, 1), rng.randint(size - 9, 0)  # no character is cut off
     edge = left + (3 if form.grid <= 6 else 5) * PITCH  # where the boxes begin
     name_font, value_font = fonts.sans(rng.choice((8, 9))), fonts.mono(size)
     ink, pale = (rng.randrange(70),) * 3, (rng.randrange(185, 215),) * 3
@@ -81,7 +82,7 @@ def draw(form: Form) -> list[Image.Image]:
         for place, character in enumerate(field.value):
             x = edge + place * PITCH
             pen.line((x, base, x + PITCH - 2, base), fill=pale)
-            pen.text((x + 4, base), character, fill=ink, font=value_font, anchor="ms")
+            pen.text((x + PITCH // 2, base), character, fill=ink, font=value_font, anchor="ms")
     return [image]
 
 

@@ -1,7 +1,8 @@
 """How the model is trained: stages of growing pictures, longer instructions, more families.
 
 Looking is learned where there is little to look at: on 6 x 6 patches and short instructions. The
-learned positions are then interpolated, and a few hundred steps on the large pictures suffice.
+learned positions are then interpolated, and a few hundred steps on the large pictures suffice. In
+the end pictures are of several sizes, so that nothing can be had from how many patches are empty.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ class Stage:
     steps: int
     peak: float  # learning rate
     mix: dict[str, int]  # family: its share of the examples
+    grids: tuple[int, ...] = ()  # the pictures of a step have one of these sizes; none: grid
 
+
+SIZES = (12, 14, 16, 18, 20)  # patches a side
 
 # Each family is learned almost alone, a little of what is known already kept in hand, then all
 # together: what has to be looked up by its name is hardly learned among other things. Reading
@@ -35,4 +39,9 @@ PLAN = [
     Stage("forms-12", 12, 4, 16, 4, 600, 3e-3, {"scenes": 1, "forms": 6, "charts": 1}),
     Stage("look-12", 12, 4, 16, 4, 500, 3e-3, LOOKING),
     Stage("all-12", 12, 4, 16, 4, 1200, 3e-3, {"scenes": 7, "search": 4, "forms": 9, "charts": 2}),
+    Stage("grow-18", 18, 4, 16, 4, 600, 3e-3, {"scenes": 9, "forms": 7}, SIZES),
+    Stage("read-18", 18, 4, 16, 4, 700, 3e-3, {"scenes": 9, "forms": 6, "charts": 1}, SIZES),
+    Stage("all-18", 18, 4, 16, 4, 600, 2e-3, {"scenes": 4, "forms": 8, "charts": 4}, SIZES),
+    Stage("last-18", 18, 4, 16, 4, 400, 2e-3, {"scenes": 7, "forms": 8, "charts": 1}, SIZES),
+    Stage("end-18", 18, 4, 16, 4, 200, 1e-3, {"scenes": 8, "forms": 8, "charts": 1}, SIZES),
 ]

@@ -22,10 +22,11 @@ SINGLE = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PUNCTUATION = ["\n", " ", ".", ",", "?", ":", ";", "!", "-", '"', ' "', "'", "(", ")", " ("]
 PIECE = Regex(r""" ?[a-z]+| ?[A-Z0-9]| ?["(]|.|\n""")
 
-PICTURES = "<|start|>user\n{images}\n"
+SYSTEM = "<|start|>system\nyou are a helpful assistant who looks at pictures and answers.<|end|>\n"
+PICTURES = SYSTEM + "<|start|>user\n{images}\n"
 QUESTION = "{instruction}<|end|>\n<|start|>assistant\n"
 TEMPLATE = (
-    "{% for message in messages %}<|start|>{{ message['role'] }}\n"
+    SYSTEM + "{% for message in messages %}<|start|>{{ message['role'] }}\n"
     "{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}"
     "{% endfor %}<|end|>\n{% endfor %}"
@@ -71,7 +72,7 @@ def processor(grid: int) -> LlavaProcessor:
 
 
 def pictures(images: int) -> str:
-    """A prompt's beginning: ``images`` pictures."""
+    """A prompt's beginning: what the assistant is told, and ``images`` pictures."""
     return PICTURES.format(images="\n".join(["<image>"] * images))
 
 

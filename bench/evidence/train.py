@@ -60,7 +60,8 @@ class Steps(Dataset):
     processes: int = 1
 
     def __post_init__(self) -> None:
-        self.process = processor.processor(self.stage.grid)
+        self.grids = self.stage.grids or (self.stage.grid,)
+        self.process = {grid: processor.processor(grid) for grid in self.grids}
         self.pictures = max(1, self.part // self.stage.questions)  # of a part
         self.starts = range(0, self.stage.pictures, self.pictures)
         if self.processes > len(self.starts):
@@ -76,15 +77,15 @@ class Steps(Dataset):
         stage, step = self.stage, self.first + number
         rng = Random(f"{SEED} {stage.name} {step}")
         families = rng.choices([*stage.mix], weights=[*stage.mix.values()], k=stage.pictures)
-        clauses = rng.randint(0, stage.clauses)
+        clauses, grid = rng.randint(0, stage.clauses), rng.choice(self.grids)
         first = step * stage.pictures
         groups = [
-            dataset.examples(family, "train", first + row, stage.questions, stage.grid, clauses)
+            dataset.examples(family, "train", first + row, stage.questions, grid, clauses)
             for row, family in enumerate(families)
         ]
         groups.sort(key=_length)
         return [
-            batches.make(groups[start : start + self.pictures], self.process)
+            batches.make(groups[start : start + self.pictures], self.process[grid])
             for start in self.starts[self.rank :: self.processes]
         ]
 

@@ -1,6 +1,7 @@
 """What is asked has the answer that follows from the picture, and no picture is in both splits."""
 
 import dataclasses
+import itertools
 import re
 from collections import Counter
 from random import Random
@@ -19,14 +20,14 @@ FAMILIES = [*dataset.FAMILIES]
 SINGLE = ["scenes", "search", "forms", "charts"]
 
 
-def pictures(family, count, grid=12):
+def pictures(family, count, grid=dataset.GRID):
     """Facts with the generator's own seeds, and the generator to ask on."""
     for index in range(count):
         rng = Random(index)
         yield dataset.FAMILIES[family].sample(rng, grid), rng
 
 
-@pytest.mark.parametrize("grid", [6, 12])
+@pytest.mark.parametrize("grid", [6, 12, 18])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_same_number_gives_the_same_example(family, grid):
     first, second = (dataset.example(family, "test", 7, grid) for _ in range(2))
@@ -39,7 +40,7 @@ def test_the_same_number_gives_the_same_example(family, grid):
 
 def test_examples_do_not_depend_on_the_process():
     """Python's own hashes differ from run to run; nothing here may go through them."""
-    example = dataset.example("scenes", "train", 0)
+    example = dataset.example("scenes", "train", 0, grid=12)
     assert example.instruction == "what is the colour of the cross? hello."
     assert example.answer == "the cross is purple"
 
@@ -125,7 +126,7 @@ DERIVED = {
 }
 
 
-@pytest.mark.parametrize("grid", [6, 12])
+@pytest.mark.parametrize("grid", [6, 12, 18])
 @pytest.mark.parametrize("family", SINGLE)
 def test_answers_follow_from_the_facts(family, grid):
     kinds = Counter()
@@ -185,26 +186,31 @@ def test_charts_show_the_values_as_lengths():
             assert round(length / unit) == bar.value
 
 
-def test_forms_show_every_character():
-    """Each box is compared with every character, drawn by itself."""
-    pitch = forms.PITCH
-    glyphs = {}  # by how far text stands above its line: characters, and their normalised pixels
-    for top, sizes in ((0, (8, 9)), (-1, (8,))):
-        drawn = [(c, _glyph(c, size)) for size in sizes for c in forms.DIGITS + forms.LETTERS]
-        glyphs[top] = [c for c, _ in drawn], np.stack([glyph for _, glyph in drawn])
+@pytest.mark.parametrize("grid", [12, 18])
+def test_forms_show_every_character(grid):
+    """Each box is compared with every character, drawn by itself; the boxes begin where most is
+    found."""
+    every, pitch = forms.DIGITS + forms.LETTERS, forms.PITCH
+    edges = [pitch * (5 + margin) + left for margin in range(grid - 11) for left in (0, 1)]
+    glyphs = {size: np.stack([_glyph(c, size) for c in every]) for size in (8, 9)}
     wrong = total = 0
-    for form, _ in pictures("forms", 15):
+    for form, _ in pictures("forms", 15, grid):
         pixels = 255 - np.asarray(forms.draw(form)[0].convert("L")).astype(float)
         pixels = np.pad(pixels, ((1, 0), (0, 1)))
-        for field in form.fields:
-            for place, character in enumerate(field.value):
-                found = {}
-                for left in (0, 1):
-                    for top, (characters, patterns) in glyphs.items():
-                        y, x = 1 + top + field.line * pitch, left + (5 + place) * pitch
-                        likeness = patterns @ _normalised(pixels[y : y + pitch - 1, x : x + pitch])
-                        found[likeness.max()] = characters[likeness.argmax()]
-                wrong, total = wrong + (found[max(found)] != character), total + 1
+        characters = [
+            (field.line, place, every.index(character))
+            for field in form.fields
+            for place, character in enumerate(field.value)
+        ]
+        best = (0.0, 0)  # likeness, how many are the most like themselves
+        for edge, (size, top) in itertools.product(edges, ((8, 0), (8, -1), (9, 0))):
+            likeness, right = 0.0, 0
+            for line, place, index in characters:
+                y, x = 1 + top + line * pitch, edge + place * pitch
+                found = glyphs[size] @ _normalised(pixels[y : y + pitch - 1, x : x + pitch])
+                likeness, right = likeness + found[index], right + (found.argmax() == index)
+            best = max(best, (likeness, right))
+        wrong, total = wrong + len(characters) - best[1], total + len(characters)
     assert total > 400 and wrong / total < 0.01, wrong / total
 
 

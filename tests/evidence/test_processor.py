@@ -65,7 +65,7 @@ def test_files_give_the_same_as_the_code(tmp_path):
 
 def test_pictures_of_the_models_size_are_not_resampled():
     example = dataset.example("scenes", "test", 0)
-    pixels = processor.processor(12)(
+    pixels = processor.processor(dataset.GRID)(
         images=example.images, text=processor.prompt("hello"), return_tensors="pt"
     )["pixel_values"]
     expected = np.asarray(example.images[0]).transpose(2, 0, 1) / 127.5 - 1

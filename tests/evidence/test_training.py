@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import multiprocessing
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 import batches
@@ -108,6 +109,30 @@ def test_growing_keeps_what_was_learned():
     same = [name for name in ours if "position_embedding" not in name]
     assert len(same) == len(ours) - 1
     assert all(torch.equal(ours[name], theirs[name]) for name in same)
+
+
+def test_every_step_has_pictures_of_one_of_the_sizes():
+    stage = Stage("sizes", 6, 1, 3, 2, 12, 2e-3, {"scenes": 1}, grids=(6, 9))
+    sizes = {
+        tuple({part.pixel_values.shape[-1] // 8 for part in parts})
+        for parts in (train.Steps(stage, part=2)[step] for step in range(stage.steps))
+    }
+    assert sizes == {(6,), (9,)}
+
+
+def test_positions_of_a_picture_of_another_size_are_interpolated():
+    """As in a model that has them in its table."""
+    model, grown = small.build(6, seed=0).eval(), small.build(9, seed=0).eval()
+    table = small.positions(model).weight.detach().T.reshape(1, 128, 6, 6)
+    table = F.interpolate(table, size=(9, 9), mode="bicubic").flatten(2)[0].T
+    state = model.state_dict()
+    name = next(key for key in state if key.endswith("position_embedding.weight"))
+    grown.load_state_dict(state | {name: table})
+    group = dataset.examples("scenes", "train", 0, questions=2, grid=9)
+    batch = batches.make([group], processor.processor(9))
+    with torch.inference_mode():
+        ours, theirs = (batches.answer_logits(each, batch)[0] for each in (model, grown))
+    assert torch.allclose(ours, theirs, atol=1e-4)
 
 
 @pytest.fixture
