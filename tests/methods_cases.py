@@ -45,6 +45,7 @@ WHOLE = 10**6  # a window that holds the prompt
 # One of each kind and a few more, for what must hold of all of them.
 METHODS = [
     AirCache(),
+    AirCache(window_size=8, heads="per_kv_head"),
     SnapKV(window_size=8),
     SnapKV(window_size=8, pooling="max", evict_text=True),
     PyramidKV(window_size=4, beta=4, evict_text=True),

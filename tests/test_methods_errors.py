@@ -57,6 +57,8 @@ SHARE = [
     ("all", TypeError, "number"),
 ]
 BAD = {
+    "alpha": SHARE,
+    "budget_mode": [("all", ValueError, "'strength+skewness'"), (1, ValueError, "'pyramid'")],
     "window_size": COUNT,
     "kernel_size": [*COUNT, (4, ValueError, "odd")],
     "beta": COUNT,
@@ -83,7 +85,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("kind", LOOPS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [AirCache, *LOOPS], ids=lambda kind: kind.__name__)
 def test_bad_parameters(kind):
     for field in dataclasses.fields(kind):
         for value, error, needed in BAD[field.name]:

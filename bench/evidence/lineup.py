@@ -7,15 +7,15 @@ from aircache_ext.evaluate.variants import FULL_CACHE, METHODS, NO_VISUAL
 from aircache_ext.methods import AirCache, Method
 from foresight import Foresight
 from full_softmax import FullSoftmax
-from windows import LastText, LastVisual
+from windows import LastVisual
 
 RETENTIONS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 
 # What is changed of AirCache, and to what. The paper's own value is among each.
 ABLATIONS: dict[str, dict[str, Method]] = {
     "window": {
-        "last 16": LastText(size=16),
-        "last 32": LastText(size=32),
+        "last 16": AirCache(window_size=16),
+        "last 32": AirCache(window_size=32),
         "all text": AirCache(alpha=0.0),
         "visual": LastVisual(size=32),
         "elite": AirCache(),

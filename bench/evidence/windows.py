@@ -1,4 +1,4 @@
-"""The other windows of the paper's ablation: AirCache, but for who judges."""
+"""The window of the paper's ablation that AirCache does not have: visual tokens judge."""
 
 from dataclasses import dataclass
 
@@ -6,21 +6,6 @@ from torch import Tensor
 
 from aircache_ext import ops
 from aircache_ext.methods import AirCache, Prompt, Seen, always
-from aircache_ext.methods.instruction import instruction
-
-
-@dataclass(frozen=True, kw_only=True)
-class LastText(AirCache):
-    """The last ``size`` tokens of the instruction judge; all of it, if it is shorter.
-
-    A contiguous window of the prompt's last tokens would reach into the picture then. Its softmax
-    would have to be another one, and two things would be compared at once.
-    """
-
-    size: int
-
-    def judges(self, prompt: Prompt) -> Tensor:
-        return prompt.rows(always.last(instruction(prompt.tokens), self.size))
 
 
 @dataclass(frozen=True, kw_only=True)

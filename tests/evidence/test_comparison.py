@@ -18,7 +18,7 @@ from exam import Verdict
 from full_softmax import FullSoftmax
 from lineup import ABLATIONS, CONTROLS, NAMES, RETENTIONS, Variant, variants
 from store import PROFILE, Store
-from windows import LastText, LastVisual
+from windows import LastVisual
 
 CHOSEN = CONTROLS + [
     Variant(name, METHODS[name], 0.05) for name in ("AirCache", "VL-Cache", "H2O", "Random")
@@ -84,8 +84,8 @@ class TestWindows:
     @pytest.mark.parametrize(
         "method, judges",
         [
-            (LastText(size=3), [[27, 28, 29], [27, 28, 29]]),
-            (LastText(size=11), [list(range(19, 30)), list(range(22, 30))]),
+            (AirCache(window_size=3), [[27, 28, 29], [27, 28, 29]]),
+            (AirCache(window_size=11), [list(range(19, 30)), list(range(22, 30))]),
             (LastVisual(size=5), [list(range(11, 16)), list(range(17, 22))]),
             (LastVisual(size=9), [list(range(7, 16)), [10, 11, *range(15, 22)]]),
         ],
@@ -104,7 +104,7 @@ class TestWindows:
         torch.testing.assert_close(scores[:, :, 0], expected, atol=1e-6, rtol=1e-5)
 
     def test_a_window_of_all_text_is_alpha_0(self, prompt):
-        ours, theirs = LastText(size=30).observe(prompt), AirCache(alpha=0.0).observe(prompt)
+        ours, theirs = AirCache(window_size=30).observe(prompt), AirCache(alpha=0.0).observe(prompt)
         assert torch.equal(ours.scores[0], theirs.scores[0])
         assert all(map(torch.equal, ours.statistics, theirs.statistics))
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from aircache_ext import _checks, ops
+from aircache_ext.methods import always
 from aircache_ext.methods.amount import Amount
+from aircache_ext.methods.instruction import instruction
 from aircache_ext.methods.method import Method, Prompt, Seen, Tokens
 
 
@@ -19,6 +21,8 @@ class AirCache(Method):
 
     Args:
         alpha: elite threshold in [0, 1]: 0 takes the whole instruction, 1 its maximum alone.
+        window_size: how many of the instruction's last tokens judge instead of the elite ones, one
+            of the paper's ablations: all of it, if it is shorter. ``alpha`` plays no part then.
         heads: ``"shared"``: one set of tokens for all KV heads. ``"per_kv_head"``: each KV head
             keeps its own, the same number of them.
         budget_mode: what the layers' shares follow: ``"strength+skewness"`` (the paper),
@@ -26,11 +30,14 @@ class AirCache(Method):
     """
 
     alpha: float = 0.9
+    window_size: int | None = None
     heads: ops.Heads = "shared"
     budget_mode: ops.BudgetMode = "strength+skewness"
 
     def __post_init__(self) -> None:
         _checks.check_alpha(self.alpha)
+        if self.window_size is not None:
+            _checks.check_count("window_size", self.window_size)
         _checks.check_heads(self.heads)
         _checks.check_budget_mode(self.budget_mode)
 
@@ -38,7 +45,9 @@ class AirCache(Method):
         return instruction
 
     def judges(self, prompt: Prompt) -> Tensor:
-        """``[L, B, W]`` bool: the elite tokens."""
+        """``[L, B, W]`` bool: the elite tokens, or the last."""
+        if self.window_size is not None:
+            return prompt.rows(always.last(instruction(prompt.tokens), self.window_size))
         tokens = prompt.tokens._asdict()
         attention = ops.instruction_attention(
             prompt.queries, prompt.keys, scale=prompt.scale, **tokens
