@@ -84,12 +84,11 @@ def answer_logits(model: LlavaForConditionalGeneration, batch: Batch) -> tuple[T
     Pictures may be of any size: the tower's positions are interpolated.
     """
     embeddings = model.get_input_embeddings()(batch.input_ids)
-    images = model.model.get_image_features(
-        batch.pixel_values, interpolate_pos_encoding=True
-    ).pooler_output
-    visual = (batch.input_ids == processor.IMAGE)[..., None]
+    features = model.model.get_image_features(batch.pixel_values, interpolate_pos_encoding=True)
+    images = torch.cat(tuple(features.pooler_output))[None]  # [1, visual tokens, hidden]
+    visual = model.model.get_placeholder_mask(batch.input_ids, embeddings, images)
     hidden = model.model(
-        inputs_embeds=embeddings.masked_scatter(visual, torch.cat(tuple(images))),
+        inputs_embeds=embeddings.masked_scatter(visual, images),
         attention_mask=batch.mask,
         position_ids=batch.positions,
         use_cache=False,

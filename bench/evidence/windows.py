@@ -1,16 +1,19 @@
 """The window of the paper's ablation that AirCache does not have: visual tokens judge."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from aircache_ext import ops
-from aircache_ext.methods import AirCache, Prompt, Seen, always
+from aircache_ext.methods import AirCache, Prompt, Seen, Tokens, always
 
 
 @dataclass(frozen=True, kw_only=True)
 class LastVisual(AirCache):
     """The last ``size`` visual tokens judge, each those up to itself."""
+
+    softmax: ClassVar[ops.Softmax] = "full"
 
     size: int
 
@@ -22,15 +25,5 @@ class LastVisual(AirCache):
 
     def observe(self, prompt: Prompt) -> Seen:
         visual = prompt.tokens.visual & prompt.tokens.readable
-        scores = ops.window_scores(
-            prompt.queries,
-            prompt.keys,
-            self.judges(prompt),
-            visual=visual,
-            valid=visual,  # text is no part of the softmax
-            scale=prompt.scale,
-            heads=self.heads,
-            softmax="full",
-        )
-        statistics = ops.moments(scores, **prompt.tokens._asdict())
-        return Seen((scores,), statistics=statistics, window=prompt.window)
+        # Text is no part of the softmax: as if there were none.
+        return super().observe(prompt._replace(tokens=Tokens(visual, visual)))

@@ -164,19 +164,25 @@ def test_what_was_kept_is_counted(exam):
     assert exam.judge(retention=0.2).kept.tolist() == pytest.approx(total)
 
 
-def test_foresight_is_the_models_own_attention(exam):
-    """The reference: weights that eager attention gives out, each question alone, unpadded."""
+def eager_attention(exam: Exam, row: int, ids: Tensor) -> list[Tensor]:
+    """``[heads, seq, seq]`` of each layer, when tokens ``ids`` ``[seq]`` are read alone with the
+    pictures of the exam's ``row``."""
     model = small.build(6, seed=0).eval()  # the exam's
     model.set_attn_implementation("eager")
+    images = exam.inputs["pixel_values"].split((exam.visual // 36).tolist())[row]
+    with torch.inference_mode():
+        out = model(input_ids=ids[None], pixel_values=images, output_attentions=True)
+    return [attention[0] for attention in out.attentions]
+
+
+def test_foresight_is_the_models_own_attention(exam):
+    """The reference: weights that eager attention gives out, each question alone, unpadded."""
     for row in range(4):
         real = exam.inputs["attention_mask"][row].bool()
         told = exam.judged[row]
         ids = torch.cat([exam.inputs["input_ids"][row][real], exam.answers[row, :-1][told]])
-        images = exam.inputs["pixel_values"].split((exam.visual // 36).tolist())[row]
-        with torch.inference_mode():
-            out = model(input_ids=ids[None], pixel_values=images, output_attentions=True)
-        for layer, attention in enumerate(out.attentions):
-            mean = attention[0, :, -int(told.sum()) :].mean((0, 1))[: int(real.sum())]
+        for layer, attention in enumerate(eager_attention(exam, row, ids)):
+            mean = attention[:, -int(told.sum()) :].mean((0, 1))[: int(real.sum())]
             visual = ids[: len(mean)] == processor.IMAGE
             found = exam.foreseen[layer, row, 0][real]
             assert torch.allclose(found[visual], mean[visual], atol=1e-6)
@@ -195,18 +201,12 @@ def test_the_profile_is_what_the_budgets_follow(exam):
 
 def test_the_profile_counts_the_elite_tokens(exam):
     """By eager attention: the instruction's that are near the maximum of its last row."""
-    model = small.build(6, seed=0).eval()
-    model.set_attn_implementation("eager")
     counted = profile(exam)["elite"]
     for row in range(4):
-        real = exam.inputs["attention_mask"][row].bool()
-        ids = exam.inputs["input_ids"][row][real]
-        images = exam.inputs["pixel_values"].split((exam.visual // 36).tolist())[row]
-        with torch.inference_mode():
-            out = model(input_ids=ids[None], pixel_values=images, output_attentions=True)
+        ids = exam.inputs["input_ids"][row][exam.inputs["attention_mask"][row].bool()]
         first = int((ids == processor.IMAGE).nonzero().max()) + 1
-        for layer, attention in enumerate(out.attentions):
-            weights = attention[0, :, -1, first:]  # [heads, instruction]
+        for layer, attention in enumerate(eager_attention(exam, row, ids)):
+            weights = attention[:, -1, first:]  # [heads, instruction]
             weights = (weights / weights.sum(1, keepdim=True)).mean(0)
             assert counted[row, layer] == (weights >= 0.9 * weights.max()).sum()
 

@@ -1,6 +1,7 @@
 """AirCache: the elite tokens of the instruction judge."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -28,6 +29,8 @@ class AirCache(Method):
         budget_mode: what the layers' shares follow: ``"strength+skewness"`` (the paper),
             ``"strength"``, ``"skewness"``, ``"uniform"`` or ``"pyramid"`` (falling with depth).
     """
+
+    softmax: ClassVar[ops.Softmax] = "restricted"  # of Eq. 7; a subclass may differ
 
     alpha: float = 0.9
     window_size: int | None = None
@@ -62,6 +65,7 @@ class AirCache(Method):
             self.judges(prompt),
             scale=prompt.scale,
             heads=self.heads,
+            softmax=self.softmax,
             **tokens,
         )
         return Seen((scores,), statistics=ops.moments(scores, **tokens), window=prompt.window)
