@@ -106,11 +106,8 @@ class Inputs:
         return self.keys, self.values, self.queries
 
     def to(self, device: torch.device) -> Inputs:
-        def moved(tensors):
-            return [t.to(device) for t in tensors]
-
-        cache = (moved(tensors) for tensors in self.cache)
-        return Inputs(*(moved(t) for t in cache), *moved((self.visual, self.valid)))
+        cache = ([moved(t, device) for t in tensors] for tensors in self.cache)
+        return Inputs(*cache, moved(self.visual, device), moved(self.valid, device))
 
 
 def make_inputs(visual: Tensor, valid: Tensor, case: Case) -> Inputs:
@@ -153,6 +150,21 @@ def make_inputs(visual: Tensor, valid: Tensor, case: Case) -> Inputs:
 
 
 LAYOUTS = ("bhsd", "bshd", "sliced", "one batch row")
+
+
+def around(tensor: Tensor) -> Tensor:
+    """All of the memory that a tensor is a part of, flat."""
+    size = tensor.untyped_storage().nbytes() // tensor.element_size()
+    return tensor.as_strided((size,), (1,), 0)
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """There, at the place in its memory that it has here: with its strides and its offset.
+
+    ``tensor.to(device)`` would pack a part of a larger buffer, whose alignment was to be tested.
+    """
+    memory = around(tensor).to(device)
+    return memory.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
 
 def store(tensor: Tensor, layout: str) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from aircache_ext import ops, reference
 from backends import SIMT, SIMT_LIBRARY, SIMT_ORDERS
-from cases import BF16, FP16, FP32
+from cases import BF16, FP16, FP32, moved
 from plain_torch import EPS
 from promises import bits, same
 
@@ -84,14 +84,7 @@ def garbled(tensor: Tensor, lengths: Tensor, shift: int = 0) -> Tensor:
 
 
 def on(backend, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """There, with the strides that they have here."""
-    if backend.device.type == "cpu":
-        return tensors
-    moved = []
-    for t in tensors:
-        there = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=backend.device)
-        moved.append(there.copy_(t))
-    return tuple(moved)
+    return tuple(moved(t, backend.device) for t in tensors)
 
 
 def in_torch(query, key, value, lengths, scale=None, dtype=FP32) -> tuple[Tensor, Tensor]:

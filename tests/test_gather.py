@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aircache_ext import ops, reference
-from cases import BF16, FP16, FP32, LAYOUTS, store
+from cases import BF16, FP16, FP32, LAYOUTS, around, moved, store
 from promises import INTEGERS, bits
 
 DTYPES = (FP32, FP16, BF16)
@@ -49,7 +49,7 @@ def test_gather(dtype, layout, dims, per_head, backend):
     counts = torch.stack([count for _, count in kept])
     counts[1, 0] += 5  # more than there are slots: those that fit are written
 
-    on_device = [[t.to(backend.device) for t in ts] for ts in (keys, values, indices)]
+    on_device = [[moved(t, backend.device) for t in ts] for ts in (keys, values, indices)]
     ours = ops.gather_kv(*on_device, counts.to(backend.device))
     for caches, packed in zip((keys, values), ours, strict=True):
         for layer, (cache, out) in enumerate(zip(caches, packed, strict=True)):
@@ -75,7 +75,7 @@ def test_compact(dtype, layout, dims, per_head, backend):
     key, value = (store(random_bits(batch, heads, seq, d, dtype=dtype), layout) for d in dims)
     expected = reference.gather_kv([key], [value], [index], count[None])
 
-    caches = [key.to(backend.device), value.to(backend.device)]
+    caches = [moved(key, backend.device), moved(value, backend.device)]
     whole = [around(cache).clone() for cache in caches]
     ops.compact_kv_(
         [caches[0]], [caches[1]], [index.to(backend.device)], count[None].to(backend.device)
@@ -88,10 +88,12 @@ def test_compact(dtype, layout, dims, per_head, backend):
         assert torch.equal(bits(around(cache)[outside]), bits(before[outside]))
 
 
-def around(tensor: torch.Tensor) -> torch.Tensor:
-    """All of the memory that a tensor is a part of, flat."""
-    size = tensor.untyped_storage().nbytes() // tensor.element_size()
-    return tensor.as_strided((size,), (1,), 0)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_inputs_lie_on_a_device_as_they_do_here(layout):
+    here = store(random_bits(3, 2, 7, 5, dtype=BF16), layout)
+    there = moved(here, torch.device("meta"))
+    assert there.stride() == here.stride()
+    assert there.storage_offset() == here.storage_offset()
 
 
 def test_compact_keys_and_values_in_one_buffer(backend):
