@@ -20,6 +20,13 @@ class Cuda : public cuda::Kernels {
         aoti_torch_get_current_cuda_stream(first.get_device_index(), &stream));
   }
 
+  // The device is the current one for the launch alone: allocating, torch sets devices by itself.
+  template <class Params>
+  void run(const Params& params) const {
+    const cuda::DeviceGuard guard(device_);
+    cuda::Kernels::run(params);
+  }
+
   // The one synchronisation.
   std::vector<int64_t> largest_counts(SelectCountsParams p, const Tensor& like) const {
     const Tensor on_device = allocate(like, {p.layers}, ScalarType::Long);
@@ -32,7 +39,7 @@ class Cuda : public cuda::Kernels {
   }
 
  private:
-  cuda::DeviceGuard device_;
+  int device_;
 };
 
 }  // namespace

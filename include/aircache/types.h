@@ -48,11 +48,11 @@ struct TokenMasks {
   }
   /// V of the method: visual and not padding. These may be evicted.
   constexpr bool is_visual(int64_t batch, int64_t position) const {
-    return visual[batch * visual_stride + position] && is_valid(batch, position);
+    return visual[batch * visual_stride + position] & is_valid(batch, position);
   }
   /// Kept whole: valid and not visual (system prompt, markers, instruction).
   constexpr bool is_text(int64_t batch, int64_t position) const {
-    return is_valid(batch, position) && !visual[batch * visual_stride + position];
+    return !visual[batch * visual_stride + position] & is_valid(batch, position);
   }
 };
 

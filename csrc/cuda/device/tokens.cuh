@@ -9,6 +9,37 @@
 
 namespace aircache::cuda {
 
+/// Positions of a row that a thread looks at together.
+inline constexpr int kTokenTile = 8;
+
+struct TokenTile {
+  bool visual[kTokenTile];
+  bool text[kTokenTile];
+};
+
+/// The tile's position number `k`, and `first` itself where that is beyond the row: so nothing has to
+/// be decided before loads, which then wait for memory together.
+__device__ inline int64_t tile_position(int64_t seq, int64_t first, int k) {
+  const int64_t i = first + k * static_cast<int64_t>(blockDim.x);
+  return i < seq ? i : first;
+}
+
+/// What stands at `first` and, a block's threads apart, after it. 0 <= first < seq.
+__device__ inline TokenTile load_tokens(const TokenMasks& masks, int64_t batch, int64_t seq,
+                                        int64_t first) {
+  TokenTile tile;
+#pragma unroll
+  for (int k = 0; k < kTokenTile; ++k) {
+    const int64_t i = tile_position(seq, first, k);
+    const bool in_row = k == 0 || i != first;
+    const bool valid = masks.is_valid(batch, i) & in_row;
+    const bool visual = masks.visual[batch * masks.visual_stride + i];
+    tile.visual[k] = visual & valid;
+    tile.text[k] = !visual & valid;
+  }
+  return tile;
+}
+
 struct TokenCounts {
   int64_t visual;
   int64_t text;
@@ -17,10 +48,13 @@ struct TokenCounts {
 __device__ inline TokenCounts block_token_counts(const TokenMasks& masks, int64_t batch,
                                                  int64_t seq, int64_t* shared /* [kMaxWarps] */) {
   TokenCounts mine = {0, 0};
-#pragma unroll 8
-  for (int64_t i = threadIdx.x; i < seq; i += blockDim.x) {
-    mine.visual += masks.is_visual(batch, i);
-    mine.text += masks.is_text(batch, i);
+  for (int64_t first = threadIdx.x; first < seq; first += kTokenTile * int64_t{blockDim.x}) {
+    const TokenTile tile = load_tokens(masks, batch, seq, first);
+#pragma unroll
+    for (int k = 0; k < kTokenTile; ++k) {
+      mine.visual += tile.visual[k];
+      mine.text += tile.text[k];
+    }
   }
   return {block_sum(mine.visual, shared), block_sum(mine.text, shared)};
 }

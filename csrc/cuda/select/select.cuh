@@ -72,13 +72,22 @@ __device__ inline KeyBucket narrow_bucket(const VisualScores& row, const KeyBuck
     shared.histogram[digit] = 0;
   }
   __syncthreads();
-  for (int64_t i = threadIdx.x; i < row.seq; i += blockDim.x) {
-    const uint32_t digit = (row.key(i) ^ bucket.prefix) >> low_bits;
-    // A digit too large is that of a key which differs from the prefix in a higher bit.
-    if (row.is_visual(i) && digit < digits) {
-      // Scores share few digits at first; a warp's increments of one counter are one operation
-      // (ATOMS.POPC.INC on sm_80 and sm_90), so the histogram needs no copies.
-      atomicAdd(&shared.histogram[digit], 1u);
+  for (int64_t first = threadIdx.x; first < row.seq; first += kTokenTile * int64_t{blockDim.x}) {
+    const TokenTile tile = load_tokens(row.masks, row.batch, row.seq, first);
+    uint32_t keys[kTokenTile];
+#pragma unroll
+    for (int k = 0; k < kTokenTile; ++k) {
+      keys[k] = row.key(tile_position(row.seq, first, k));
+    }
+#pragma unroll
+    for (int k = 0; k < kTokenTile; ++k) {
+      const uint32_t digit = (keys[k] ^ bucket.prefix) >> low_bits;
+      // A digit too large is that of a key which differs from the prefix in a higher bit.
+      if (tile.visual[k] && digit < digits) {
+        // Scores share few digits at first; a warp's increments of one counter are one operation
+        // (ATOMS.POPC.INC on sm_80 and sm_90), so the histogram needs no copies.
+        atomicAdd(&shared.histogram[digit], 1u);
+      }
     }
   }
   __syncthreads();
