@@ -44,4 +44,7 @@ PLAN = [
     Stage("all-18", 18, 4, 16, 4, 600, 2e-3, {"scenes": 4, "forms": 8, "charts": 4}, SIZES),
     Stage("last-18", 18, 4, 16, 4, 400, 2e-3, {"scenes": 7, "forms": 8, "charts": 1}, SIZES),
     Stage("end-18", 18, 4, 16, 4, 200, 1e-3, {"scenes": 8, "forms": 8, "charts": 1}, SIZES),
+    Stage("charts-18", 18, 4, 16, 4, 300, 3e-3, {"scenes": 3, "forms": 3, "charts": 10}, SIZES),
+    Stage("known-18", 18, 4, 16, 4, 500, 3e-3, {"scenes": 4, "forms": 5, "charts": 7}, SIZES),
+    Stage("done-18", 18, 4, 16, 4, 450, 2e-3, {"scenes": 6, "forms": 5, "charts": 5}, SIZES),
 ]

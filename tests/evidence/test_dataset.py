@@ -107,20 +107,24 @@ def form_answer(text, form):
 
 
 def chart_answer(text, chart):
-    values = {bar.letter: bar.value for bar in sorted(chart.bars, key=lambda bar: bar.line)}
-    letters = re.findall(r"\b[A-Z]\b", text)
-    if letters:
-        values = {letter: values[letter] for letter in letters}
+    values = {bar.name: bar.value for bar in sorted(chart.bars, key=lambda bar: bar.line)}
+    names = [word for word in re.findall("[a-z]+", text) if word in values]
+    if names:
+        values = {name: values[name] for name in names}
     for words, extreme in (("highest|largest", max), ("lowest|smallest", min)):
         if re.search(words, text):
             best = extreme(values.values())
-            values = {letter: value for letter, value in values.items() if value == best}
-    return ", ".join(f"{letter} is {value}" for letter, value in values.items())
+            values = {name: value for name, value in values.items() if value == best}
+    return ", ".join(f"{name} is {value}" for name, value in values.items())
+
+
+def search_answer(text, picture):
+    return (chart_answer if "value" in text else scene_answer)(text, picture)
 
 
 DERIVED = {
     "scenes": scene_answer,
-    "search": scene_answer,
+    "search": search_answer,
     "forms": form_answer,
     "charts": chart_answer,
 }
@@ -176,14 +180,18 @@ def test_every_shape_looks_different():
     assert len(seen) == len(scenes.SHAPES)
 
 
-def test_charts_show_the_values_as_lengths():
-    for chart, _ in pictures("charts", 40):
+@pytest.mark.parametrize(("grid", "left", "largest"), [(6, 24, 4), (12, 40, 9), (18, 40, 9)])
+def test_charts_show_the_values_as_lengths(grid, left, largest):
+    seen = set()
+    for chart, _ in pictures("charts", 40, grid):
         pixels = np.asarray(charts.draw(chart)[0]).astype(int)
-        unit = (len(pixels) - charts.PITCH) // (charts.LARGEST + 1)
+        unit = (len(pixels) - left) // (largest + 1)
         for bar in chart.bars:
-            row = pixels[charts.PITCH * bar.line + 3, charts.PITCH + 1 :]
+            row = pixels[charts.PITCH * bar.line + 3, left + 1 :]
             length = int((abs(row - row[0]).sum(1) < 3).sum())
             assert round(length / unit) == bar.value
+            seen.add(bar.value)
+    assert seen == {*range(1, largest + 1)}
 
 
 @pytest.mark.parametrize("grid", [12, 18])
