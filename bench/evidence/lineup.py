@@ -58,6 +58,7 @@ def _names() -> dict[Method, str]:
 
 
 NAMES = _names()
+WIDER = NAMES[AirCache(window_size=16)]  # the ablation that others are measured against too
 
 
 def variants(which: str) -> list[Variant]:

@@ -10,10 +10,10 @@ from pathlib import Path
 import profile_plot
 from aircache_ext.evaluate import Record, plot, report, summary, table
 from aircache_ext.evaluate.variants import FULL_CACHE, METHODS, NO_VISUAL
-from lineup import ABLATIONS, FORESIGHT, NAMES, Variant
+from lineup import ABLATIONS, FORESIGHT, NAMES, WIDER, Variant
 from store import Store
 
-MAIN = (FULL_CACHE, NO_VISUAL, *METHODS, FORESIGHT)
+MAIN = (FULL_CACHE, NO_VISUAL, *METHODS, WIDER, FORESIGHT)
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ def write(results: Results, setup: dict[str, object], path: Path) -> None:
         for name in (FULL_CACHE, "AirCache")
         for row in summary.differences(results.records, name)
     ]
+    differences += [
+        row for row in summary.differences(results.records, WIDER) if row["method"] in METHODS
+    ]
     document = {
         "command": shlex.join(["python", *sys.argv]),
         "setup": setup,
@@ -68,8 +71,10 @@ def write(results: Results, setup: dict[str, object], path: Path) -> None:
     of_methods = [row for row in rows if row["method"] in MAIN and row["family"] in compared]
     if not compared:
         return
-    title, bound = "Exact answers over a compressed cache", plot.Style(plot.INK, ".", ":")
-    plot.draw(of_methods, title, path.with_suffix(".png"), {FORESIGHT: bound})
+    title = "Exact answers over a compressed cache"
+    wider = plot.STYLES["AirCache"]._replace(dashes="--")
+    more = {FORESIGHT: plot.Style(plot.INK, ".", ":"), WIDER: wider}
+    plot.draw(of_methods, title, path.with_suffix(".png"), more)
     profile = {family: results.profile[family] for family in results.profile if family in compared}
     profile_plot.draw(profile, path.with_name(f"{path.stem}_layers.png"))
 
@@ -96,12 +101,15 @@ def tables(
     kinds: Sequence[summary.Row],
     differences: Sequence[summary.Difference],
 ) -> str:
-    """Methods, overall and by kind of question, their distance to AirCache, and what each of its
-    ablations gives."""
+    """Methods, overall and by kind of question, their distance to AirCache and to what has a wider
+    window, and what each ablation gives."""
     parts = [
         table.accuracies([row for row in rows if row["method"] in MAIN]),
         table.accuracies([row for row in kinds if row["method"] in MAIN]),
-        table.differences([row for row in differences if row["reference"] == "AirCache"]),
+        *(
+            table.differences([row for row in differences if row["reference"] == reference])
+            for reference in ("AirCache", WIDER)
+        ),
     ]
     for changed, values in ABLATIONS.items():
         labels = {NAMES[method]: value for value, method in values.items()}
@@ -112,7 +120,7 @@ def tables(
         ]
         if len({row["method"] for row in labelled}) > 1:  # more than AirCache itself
             parts.append(table.accuracies(labelled))
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
 def _json(document: dict[str, object]) -> str:

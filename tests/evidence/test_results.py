@@ -59,7 +59,10 @@ def test_differences_are_paired(written):
     given, path = written
     scores = {(r.family, r.method, r.retention): r.scores for r in given.records}
     found = json.loads(path.read_text())["differences"]
-    assert {row["reference"] for row in found} == {"full cache", "AirCache"}
+    wider = "AirCache, window last 16"
+    assert {row["reference"] for row in found} == {"full cache", "AirCache", wider}
+    methods = [row["method"] for row in found if row["reference"] == wider]
+    assert sorted(methods) == sorted(2 * 6 * [*METHODS])  # its own ablations are not among them
     against = [row for row in found if row["reference"] == "AirCache"]
     assert len(against) == 2 * (len(variants("all")) - 2 - 6)
     for row in against:
