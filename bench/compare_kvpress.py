@@ -45,11 +45,8 @@ def measure(
     copies = timing.cold_copies(sum(key.nbytes for key in original.keys), cache_bytes)
     inputs = [original] + [original.copy() for _ in range(copies - 1)]
 
-    def rotating(call: Callable[[PressInputs], Cache]) -> Callable[[int], Cache]:
-        return lambda turn: call(inputs[turn % copies])
-
     timings = timing.interleave(
-        {name: rotating(call) for name, call in calls.items()},
+        timing.in_turn(calls, inputs),
         seconds=seconds,
         fewest_samples=fewest_samples,
         synchronize=torch.cuda.synchronize if device.type == "cuda" else lambda: None,

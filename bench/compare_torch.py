@@ -57,12 +57,8 @@ def measure(
     copies = timing.cold_copies(key_bytes, cache_bytes)
     inputs = [original] + [original.copy() for _ in range(copies - 1)]
 
-    def rotating(call: Callable[[Inputs], object]) -> Callable[[int], object]:
-        return lambda turn: call(inputs[turn % copies])
-
     timings = timing.interleave(
-        timing.bandwidth_variants(cache_bytes, device)
-        | {name: rotating(call) for name, call in calls.items()},
+        timing.bandwidth_variants(cache_bytes, device) | timing.in_turn(calls, inputs),
         seconds=seconds,
         synchronize=torch.cuda.synchronize if device.type == "cuda" else lambda: None,
     )

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +39,15 @@ class Timing:
 def cold_copies(touched_bytes: int, cache_bytes: int) -> int:
     """How many inputs must take turns for a cache to have forgotten the first: twice its size."""
     return 1 + -(-2 * cache_bytes // touched_bytes)
+
+
+def in_turn(calls: Mapping[str, Callable], inputs: Sequence[object]) -> dict[str, Callable]:
+    """The calls by turn, each turn on the next of the ``inputs``."""
+
+    def rotating(call: Callable[[object], object]) -> Callable[[int], object]:
+        return lambda turn: call(inputs[turn % len(inputs)])
+
+    return {name: rotating(call) for name, call in calls.items()}
 
 
 def interleave(
