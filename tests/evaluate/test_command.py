@@ -213,6 +213,33 @@ def test_answers_of_other_settings_are_not_mixed(model, questions, tmp_path, cap
     assert (tmp_path / "answers.jsonl").read_text() == before
 
 
+def test_answers_about_other_pictures_are_not_mixed(model, tmp_path, capsys, monkeypatch):
+    """Two lines that differ in their picture alone, and whose ids are the lines' numbers."""
+    out, one = tmp_path / "out", ("--retention", "1")
+    (tmp_path / "there").mkdir()
+    for name in ("a.png", "b.png"):
+        checkpoint.picture().save(tmp_path / "there" / name)
+    lines = [
+        json.dumps({"image": name, "question": "What is shown?", "answer": "x"})
+        for name in ("a.png", "b.png")
+    ]
+    (tmp_path / "there" / "pairs.jsonl").write_text("\n".join(lines))
+    assert evaluate(model, tmp_path / "there" / "pairs.jsonl", out, *one) == 0
+
+    monkeypatch.setattr(from_disk, "load", None)  # nothing is asked from here on
+    moved = (tmp_path / "there").rename(tmp_path / "moved")
+    assert evaluate(model, moved / "pairs.jsonl", out, *one) == 0
+    before = (out / "answers.jsonl").read_text()
+    (moved / "pairs.jsonl").write_text("\n".join(reversed(lines)))
+    assert evaluate(model, moved / "pairs.jsonl", out, *one) == 1
+    assert re.search(r"What is shown\?' as id '1' about other pictures than \S+b.png", told(capsys))
+    (moved / "pairs.jsonl").write_text("\n".join(lines))
+    checkpoint.picture().save(moved / "b.png")  # another one under the same name
+    assert evaluate(model, moved / "pairs.jsonl", out, *one) == 1
+    assert re.search(r"as id '2' about other pictures than \S+b.png", told(capsys))
+    assert (out / "answers.jsonl").read_text() == before
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
