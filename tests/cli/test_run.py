@@ -5,8 +5,10 @@ import re
 import checkpoint
 import pytest
 from PIL import Image
+from PIL.ExifTags import Base
 
 from aircache_ext import cli
+from aircache_ext.cli import page
 from html_page import Page
 
 QUESTION = "What is on <the> picture?"
@@ -68,6 +70,20 @@ def test_another_method(model, photo, tmp_path):
     output = tmp_path / "kept"
     assert run(model, photo, "--method", "Uniform", "--retention", "0.25", "--output", output) == 0
     assert Page(output.with_name("kept.html").read_text(encoding="utf-8")).dropped == [48, 48, 48]
+
+
+def test_a_picture_is_turned_as_its_camera_was_held(model, tmp_path, monkeypatch):
+    """The left half is black, and marked "turn me a quarter clockwise"."""
+    stored = Image.new("RGB", (32, 32), "white")
+    stored.paste("black", (0, 0, 16, 32))
+    turned = Image.Exif()
+    turned[Base.Orientation] = 6
+    stored.save(tmp_path / "photo.png", exif=turned)
+    shown = []
+    monkeypatch.setattr(page, "render", lambda poster: shown.append(poster.stories[0].photo) or "")
+    assert run(model, tmp_path / "photo.png", "--output", tmp_path / "kept") == 0
+    (photo,) = shown
+    assert photo.getpixel((24, 8)) == (0, 0, 0) and photo.getpixel((8, 24)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize(

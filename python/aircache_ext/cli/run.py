@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 try:
-    from PIL import Image
-except ImportError as error:
+    from aircache_ext.hf.picture import open_picture
+except ModuleNotFoundError as error:
     raise ImportError("it needs Pillow: pip install 'aircache_ext[hf]'") from error
 
 from transformers import Cache, DynamicCache
@@ -21,7 +21,7 @@ from aircache_ext.hf.checkpoint import load, read
 
 
 def main(options: argparse.Namespace) -> None:
-    photo = Image.open(options.image).convert("RGB")
+    photo = open_picture(options.image)
     _say(f"reading {options.model} ...")
     model, processor = load(options.model, options.device, options.dtype)
     inputs = read(processor, [[photo]], [options.prompt]).to(model.device, model.dtype)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageOps
 from transformers import Cache, DynamicCache
 
 from aircache_ext.evaluate.data import Question
@@ -16,6 +14,7 @@ from aircache_ext.evaluate.no_visual import NoVisual
 from aircache_ext.evaluate.variants import FULL_CACHE, METHODS, NO_VISUAL, Variant
 from aircache_ext.hf import CompressedCache
 from aircache_ext.hf.checkpoint import read
+from aircache_ext.hf.picture import open_picture
 
 
 @torch.inference_mode()
@@ -27,7 +26,7 @@ def answers(
     max_new_tokens: int,
 ) -> list[list[str]]:
     """Greedy answers to a batch of questions, ``[variant][question]``."""
-    pictures = [[_picture(path) for path in question.images] for question in questions]
+    pictures = [[open_picture(path) for path in question.images] for question in questions]
     inputs = read(processor, pictures, [question.text for question in questions])
     inputs = inputs.to(model.device, model.dtype)
     prompt = inputs["input_ids"].shape[1]
@@ -44,11 +43,6 @@ def answers(
         texts = processor.tokenizer.batch_decode(ids[:, prompt:], skip_special_tokens=True)
         said.append([text.strip() for text in texts])
     return said
-
-
-def _picture(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def _cache(model: Any, processor: Any, variant: Variant) -> AbstractContextManager[Cache]:
