@@ -127,7 +127,7 @@ def window(method, number: int) -> int:
     """Those of all rows need the whole prompt; others must not care how much more there is."""
     if isinstance(method, (H2O, PrefixKV)):
         return WHOLE
-    return (WHOLE, max(getattr(method, "window_size", 1), 16))[number % 2]
+    return (WHOLE, max(method.window_size or 1, 16))[number % 2]
 
 
 @cache

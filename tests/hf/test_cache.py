@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, MistralConfig
 
 from aircache_ext.hf import CompressedCache, next_positions
-from aircache_ext.methods import SnapKV
+from aircache_ext.methods import AirCache, SnapKV
 
 PADDED = (models.question(1), Prompt((2, "image", 4), 2))
 
@@ -211,12 +211,19 @@ def test_a_forward_that_failed_can_be_repeated(llava):
         ({"retention": 0.0}, ValueError, r"retention is 0.0 but must be in \(0, 1\]"),
         ({"retention": 0.1, "budget": 5}, ValueError, "only one of them"),
         ({"budget": 0}, ValueError, "budget is 0 but must be at least 1"),
+        ({"budget": torch.tensor(3)}, ValueError, r"budget has shape \[\] but must be \[batch"),
+        ({"budget": torch.ones(0).long()}, ValueError, r"budget has shape \[0\] but must be"),
         ({"alpha": 2}, ValueError, r"alpha is 2 but must be in \[0, 1\]"),
         ({"heads": "all"}, ValueError, "heads is 'all' but must be one of"),
         ({"budget_mode": "flat"}, ValueError, "budget_mode is 'flat' but must be one of"),
         ({"method": SnapKV(), "alpha": 0.5}, ValueError, "alpha is 0.5 and method is SnapKV"),
         ({"method": SnapKV}, TypeError, "method is a .* but must be an instance"),
         ({"method": SnapKV(window_size=200)}, ValueError, "max_window is 128 but .* least 200"),
+        (
+            {"method": AirCache(window_size=30), "max_window": 4},
+            ValueError,
+            "max_window is 4 but must be at least 30",
+        ),
         ({"max_window": 0}, ValueError, "max_window is 0 but must be at least 1"),
         ({"visual": torch.ones(9).bool()}, ValueError, r"visual has shape \[9\] but must be"),
         ({"visual": torch.ones(1, 9)}, TypeError, "visual is torch.float32 but must be torch.bool"),
@@ -245,6 +252,15 @@ def test_wrong_models(llava):
             CompressedCache(llava)
     finally:
         llava.config.text_config._attn_implementation = "sdpa"
+
+
+def test_a_model_in_float64_is_refused_before_it_reads():
+    config = LlamaConfig(**models.TEXT)
+    with pytest.raises(TypeError, match="model is torch.float64 but must be float32, float16 or b"):
+        CompressedCache(LlamaForCausalLM(config).double())
+    assert config._attn_implementation == "sdpa"
+    for dtype in (torch.float16, torch.bfloat16):
+        CompressedCache(LlamaForCausalLM(config).to(dtype)).close()
 
 
 def test_a_cache_that_cannot_be_read_says_so(talk, llava):

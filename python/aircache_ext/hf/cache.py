@@ -87,17 +87,20 @@ class CompressedCache(SettlingCache):
         max_new_tokens: int | None = None,
     ) -> None:
         _check_visual(visual)
-        rows, device = (len(budget), budget.device) if isinstance(budget, Tensor) else (1, None)
-        _checks.check_amount(retention, budget, rows, device or torch.device("cpu"))
+        rows, device = 1, torch.device("cpu")
+        if isinstance(budget, Tensor):  # how many rows there will be is not known yet
+            rows, device = max(budget.shape[:1].numel(), 1), budget.device
+        _checks.check_amount(retention, budget, rows, device)
         _checks.check_count("max_window", max_window)
         self._method = method_or_aircache(method, alpha=alpha, heads=heads, budget_mode=budget_mode)
-        needed = self._method.window(0)  # whatever the instruction is
-        if needed is not None and needed > max_window:
+        needed = max(self._method.window_size or 0, self._method.window(0) or 0)
+        if needed > max_window:  # whatever the instruction is
             raise ValueError(
                 f"max_window is {max_window} but must be at least {needed}: {self._method} needs "
                 "the queries of so many tokens"
             )
-        self._listens = needed == 0  # to the instruction
+        # To the instruction: where there is none, nobody judges.
+        self._listens = self._method.window(0) == 0 and self._method.window(1) != 0
         self._max_window = max_window
         if prompt_length is not None:
             _checks.check_count("prompt_length", prompt_length)

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from aircache_ext._checks import CACHE_DTYPES
 from aircache_ext.hf import attention
 
 _switches: WeakKeyDictionary[nn.Module, Switch] = WeakKeyDictionary()  # by text decoder
@@ -23,10 +24,13 @@ def acquire(model: Any) -> Switch:
     """Turns the model's one switch on, or counts one more user of it.
 
     Raises:
-        TypeError: the model has no text decoder to find.
+        TypeError: the model has no text decoder to find, or that has a dtype that no op takes.
         ValueError: its attention implementation cannot be built upon.
     """
     decoder = _text_decoder(model)
+    dtype = next((p.dtype for p in decoder.parameters() if p.is_floating_point()), None)
+    if dtype not in (None, *CACHE_DTYPES):
+        raise TypeError(f"model is {dtype} but must be float32, float16 or bfloat16")
     if decoder not in _switches:
         _switches[decoder] = Switch(model, decoder)
     _switches[decoder].users += 1

@@ -115,10 +115,17 @@ class Method(ABC):
     evict_text: bool = False
     """Whether text competes with visual tokens. If not, all of it stays."""
 
+    window_size: int | None = None
+    """How many of the last tokens judge, if that is a parameter. ``CompressedCache`` must keep the
+    queries of so many."""
+
     def window(self, instruction: int) -> int | None:
         """How many of a prompt's last queries it needs to see; ``instruction`` tokens follow the
-        last visual one. 0 if nobody but these can judge and there is none. None: it makes do with
-        any number, and more are better."""
+        last visual one.
+
+        0 only where ``instruction`` is 0: nobody but these tokens can judge, and without one a
+        ``CompressedCache`` evicts nothing. 0 always: it needs no queries, and may be given none.
+        None: it makes do with any number, and more are better."""
         return 1
 
     @abstractmethod
