@@ -149,6 +149,31 @@ def test_a_later_turn_is_compressed_as_if_it_stood_alone(method, forwards):
                 assert head == was + [seen + position for position in more]
 
 
+class ShortKeys(Method):
+    """Looks at keys alone."""
+
+    def window(self, instruction: int) -> int:
+        return 0
+
+    def observe(self, prompt: methods.Prompt) -> methods.Seen:
+        return methods.Seen((-torch.stack([key.norm(dim=-1) for key in prompt.keys]),))
+
+
+@TWO_FAMILIES
+@torch.no_grad()
+def test_a_method_may_need_no_queries(name, forwards):
+    """Nor an instruction: a prompt that ends with its picture is compressed, too."""
+    model, method = models.build(name), ShortKeys()
+    for prompts in (PROMPTS, [Prompt((3, "image"), 1)]):
+        x = models.inputs(name, *prompts)
+        visual, valid = x["input_ids"] == models.IMAGE, x["attention_mask"].bool()
+        length = x["input_ids"].shape[1]
+        options = dict(retention=0.3, method=method)
+        with CompressedCache(model, prompt_length=length, **options) as cache:
+            model(**x, past_key_values=cache)
+        assert kept(cache) == kept_elsewhere(forwards[-1], visual, valid, **options)
+
+
 # ---- what is remembered while a turn is read ----------------------------------------------------
 
 REMEMBERING = pytest.mark.parametrize(

@@ -26,12 +26,14 @@ def observe(
         return
     wanted = method.window(turn.instruction)
     window = min(max_window, turn.length, max_window if wanted is None else wanted)
-    if window == 0:
-        return
-    query = query[:, :, -window:]
+    query = _last(query, window)
     if layer.queries is not None:
-        query = torch.cat([layer.queries, query], 2)[:, :, -window:]
+        query = _last(torch.cat([layer.queries, query], 2), window)
     layer.queries = query.clone()  # a view would keep all of the prompt's
+
+
+def _last(query: Tensor, n: int) -> Tensor:
+    return query[:, :, max(query.shape[2] - n, 0) :]
 
 
 def seen_in(
