@@ -115,6 +115,8 @@ BAD = {
     "heads is a list": (
         {"heads": ["shared"]}, (TypeError, ValueError), "heads", "shared", "'shared'"),
     "scale is a string": ({"scale": "1"}, TypeError, "scale", "str", "number"),
+    "scale is NaN": ({"scale": float("nan")}, ValueError, "scale", "nan", "finite"),
+    "scale is infinite": ({"scale": float("-inf")}, ValueError, "scale", "-inf", "finite"),
 }  # fmt: skip
 
 ONLY_OUT_OF_PLACE = {

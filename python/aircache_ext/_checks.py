@@ -162,6 +162,8 @@ def check_share(name: str, value: Any) -> None:
 def check_scale(scale: Any) -> None:
     if scale is not None:
         _check_number("scale", scale)
+        if not -math.inf < scale < math.inf:
+            raise ValueError(f"scale is {scale} but must be finite")
 
 
 def check_heads(heads: Any) -> None:

@@ -65,7 +65,7 @@ def compress(
         alpha: elite threshold in [0, 1]: 0 takes the whole instruction, 1 its maximum alone.
         heads: ``"shared"``: one set of tokens for all KV heads. ``"per_kv_head"``: each KV head
             keeps its own, the same number of them.
-        scale: softmax scale, default ``D ** -0.5``.
+        scale: softmax scale, finite; default ``D ** -0.5``.
         capacity: slots ``C`` of the result. With it nothing synchronises with the host. It is a
             hard bound that the budget respects; text is never dropped for it, so if the text and
             one visual token do not fit, ``counts`` exceed ``C`` and what does not fit is not

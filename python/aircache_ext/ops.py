@@ -359,7 +359,7 @@ def decode_attention(
         token, or all logits are -inf, 0 and -inf; where one is NaN or +inf, NaN.
 
     Raises:
-        ValueError: a tensor has the wrong shape, dtype, device or strides.
+        ValueError: a tensor has the wrong shape, dtype, device or strides; ``scale`` is not finite.
         TypeError: ``scale`` is not a number.
     """
     query, key, value = _checks.detached((query, key, value))
