@@ -7,15 +7,17 @@ or a shape that cannot work.
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from aircache_ext._choices import BudgetMode, Heads, Softmax
+
 CACHE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-HEADS = ("shared", "per_kv_head")
-SOFTMAXES = ("restricted", "full")
-BUDGET_MODES = ("strength+skewness", "strength", "skewness", "uniform", "pyramid")
+HEADS = get_args(Heads)
+SOFTMAXES = get_args(Softmax)
+BUDGET_MODES = get_args(BudgetMode)
 DEFAULT_RETENTION = 0.1  # the paper's headline figure
 
 

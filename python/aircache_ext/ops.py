@@ -22,16 +22,15 @@ what it is and what is needed. Equation numbers are those of AirCache, arXiv 250
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from aircache_ext import _checks
-
-Heads = Literal["shared", "per_kv_head"]
-Softmax = Literal["restricted", "full"]
-BudgetMode = Literal["strength+skewness", "strength", "skewness", "uniform", "pyramid"]
+from aircache_ext._choices import BudgetMode as BudgetMode
+from aircache_ext._choices import Heads as Heads
+from aircache_ext._choices import Softmax as Softmax
 
 _ops = torch.ops.aircache
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from aircache_ext import methods
+from aircache_ext._checks import HEADS
 from aircache_ext.cli import info
 from aircache_ext.evaluate import variants
 from aircache_ext.evaluate.metrics import METRICS
@@ -82,7 +83,7 @@ def _add_run(commands: Commands) -> None:
     run.add_argument("--budget", type=int, help="instead: visual tokens per layer, on average")
     run.add_argument("--method", default="AirCache", choices=METHODS, help="what decides")
     run.add_argument("--alpha", type=float, default=0.9, help="elite threshold; 0: all text rows")
-    run.add_argument("--heads", default="shared", choices=["shared", "per_kv_head"])
+    run.add_argument("--heads", default="shared", choices=HEADS)
     run.add_argument("--compare", action="store_true", help="answer over the full cache too")
     _add_model(run)
     run.add_argument(

@@ -1,6 +1,6 @@
 """Pooling along the sequence: a token counts for its neighbours, too."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ Pooling = Literal["avg", "max"]
 
 
 def check_pooling(pooling: str, kernel_size: int) -> None:
-    _checks.check_choice("pooling", pooling, ("avg", "max"))
+    _checks.check_choice("pooling", pooling, get_args(Pooling))
     _checks.check_count("kernel_size", kernel_size)
     if kernel_size % 2 == 0:
         raise ValueError(f"kernel_size is {kernel_size} but must be odd")
