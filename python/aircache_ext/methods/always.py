@@ -15,6 +15,11 @@ def last(readable: Tensor, n: int | Tensor) -> Tensor:
     return readable & (readable.flip(-1).cumsum(-1).flip(-1) <= _each(n))
 
 
+def recent(readable: Tensor, budgets: Tensor, share: float) -> Tensor:
+    """The last tokens that take ``share`` of each budget ``[L, B]``: ``[L, B, S]`` bool."""
+    return last(readable, part(budgets, share))
+
+
 def _each(n: int | Tensor) -> int | Tensor:
     return n[..., None] if isinstance(n, Tensor) else n
 

@@ -76,7 +76,7 @@ class CSP(Method):
     def rank(self, scores: tuple[Tensor, ...], budgets: Tensor, tokens: Tokens) -> Tensor:
         own, other = scores
         evictable = (self.evictable(tokens) & tokens.readable)[:, None]  # [B, 1, S]
-        recent = always.last(tokens.readable, always.part(budgets, self.recent))[:, :, None]
+        recent = always.recent(tokens.readable, budgets, self.recent)[:, :, None]
         left = budgets - (recent & evictable).sum((2, 3))  # [L, B]
         places = (left - always.part(left, self.cross))[:, :, None, None]
         candidates = torch.where(evictable & ~recent, own, -1.0)

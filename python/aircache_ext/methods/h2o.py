@@ -41,5 +41,4 @@ class H2O(AllRows):
         return Seen((received,))
 
     def rank(self, scores: tuple[Tensor, ...], budgets: Tensor, tokens: Tokens) -> Tensor:
-        recent = always.last(tokens.readable, always.part(budgets, self.recent))
-        return always.keep(scores[0], recent)
+        return always.keep(scores[0], always.recent(tokens.readable, budgets, self.recent))

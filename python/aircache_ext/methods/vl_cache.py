@@ -80,5 +80,4 @@ class VLCache(Method):
         return (budget + 0.5).floor().clamp(min=1).minimum(most).int()
 
     def rank(self, scores: tuple[Tensor, ...], budgets: Tensor, tokens: Tokens) -> Tensor:
-        recent = always.last(tokens.readable, always.part(budgets, self.recent))
-        return always.keep(scores[0], recent)
+        return always.keep(scores[0], always.recent(tokens.readable, budgets, self.recent))
