@@ -52,12 +52,14 @@ def test_every_public_name_is_in_the_readme():
         assert re.search(rf"\b{name}\b", text), name
 
 
-def test_every_op_has_a_page():
+def test_every_op_has_a_page_and_is_in_the_readme():
     schema = (ROOT / "csrc" / "torch" / "schema.cpp").read_text()
     ops = re.findall(r'm\.def\(\s*"(\w+)\(', schema)
     assert len(ops) == schema.count("m.def(")
     for op in ops:
-        assert (ROOT / "docs" / "kernels" / f"{op.rstrip('_')}.md").exists(), op
+        page = f"docs/kernels/{op.rstrip('_')}.md"
+        assert (ROOT / page).exists() and f"({page})" in README.read_text(), op
+        assert f"`{op}`" in README.read_text(), op
 
 
 def test_every_method_is_in_the_table():
