@@ -72,6 +72,12 @@ def test_another_method(model, photo, tmp_path):
     assert Page(output.with_name("kept.html").read_text(encoding="utf-8")).dropped == [48, 48, 48]
 
 
+@pytest.mark.parametrize("name", ["VL-Cache", "VLCache"])
+def test_a_method_goes_by_its_name_and_its_class(name):
+    asked = ["run", "--model", "m", "--image", "i", "--prompt", "p", "--method", name]
+    assert cli.parse(asked).method == "VL-Cache"
+
+
 def test_a_picture_is_turned_as_its_camera_was_held(model, tmp_path, monkeypatch):
     """The left half is black, and marked "turn me a quarter clockwise"."""
     stored = Image.new("RGB", (32, 32), "white")

@@ -20,18 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from aircache_ext import methods
 from aircache_ext._checks import HEADS
 from aircache_ext.cli import info
 from aircache_ext.evaluate import variants
 from aircache_ext.evaluate.metrics import METRICS
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-METHODS = [
-    name
-    for name in methods.__all__
-    if issubclass(getattr(methods, name), methods.Method) and name != "Method"
-]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +75,13 @@ def _add_run(commands: Commands) -> None:
     run.add_argument("--prompt", required=True, help="the question")
     run.add_argument("--retention", type=float, help="share of the visual tokens that stays, 0.1")
     run.add_argument("--budget", type=int, help="instead: visual tokens per layer, on average")
-    run.add_argument("--method", default="AirCache", choices=METHODS, help="what decides")
+    run.add_argument(
+        "--method",
+        default="AirCache",
+        type=variants.named,
+        choices=variants.METHODS,
+        help="what decides",
+    )
     run.add_argument("--alpha", type=float, default=0.9, help="elite threshold; 0: all text rows")
     run.add_argument("--heads", default="shared", choices=HEADS)
     run.add_argument("--compare", action="store_true", help="answer over the full cache too")

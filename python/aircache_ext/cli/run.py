@@ -12,10 +12,10 @@ except ModuleNotFoundError as error:
 
 from transformers import Cache, DynamicCache
 
-from aircache_ext import methods
 from aircache_ext.cli import page, picture, table
 from aircache_ext.cli.ask import ask, read_once, tell
 from aircache_ext.cli.story import Answer, Poster, Story, percent
+from aircache_ext.evaluate.variants import METHODS
 from aircache_ext.hf import CompressedCache
 from aircache_ext.hf.checkpoint import load, read
 
@@ -38,7 +38,7 @@ def main(options: argparse.Namespace) -> None:
         model,
         retention=options.retention,
         budget=options.budget,
-        method=None if options.method == "AirCache" else getattr(methods, options.method)(),
+        method=None if options.method == "AirCache" else METHODS[options.method],
         alpha=options.alpha,
         heads=options.heads,
         processor=processor,

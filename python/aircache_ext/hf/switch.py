@@ -12,9 +12,9 @@ from inspect import signature
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 
-from aircache_ext._checks import CACHE_DTYPES
 from aircache_ext.hf import attention
 
 _switches: WeakKeyDictionary[nn.Module, Switch] = WeakKeyDictionary()  # by text decoder
@@ -24,12 +24,12 @@ def acquire(model: Any) -> Switch:
     """Turns the model's one switch on, or counts one more user of it.
 
     Raises:
-        TypeError: the model has no text decoder to find, or that has a dtype that no op takes.
+        TypeError: the model has no text decoder to find, or that is float64, which no op takes.
         ValueError: its attention implementation cannot be built upon.
     """
     decoder = _text_decoder(model)
     dtype = next((p.dtype for p in decoder.parameters() if p.is_floating_point()), None)
-    if dtype not in (None, *CACHE_DTYPES):
+    if dtype == torch.float64:
         raise TypeError(f"model is {dtype} but must be float32, float16 or bfloat16")
     if decoder not in _switches:
         _switches[decoder] = Switch(model, decoder)
