@@ -9,12 +9,11 @@
 
 namespace aircache::cuda {
 
-/// Positions of a row that a thread looks at together.
-inline constexpr int kTokenTile = 8;
-
+/// Positions of a row that a thread looks at together, as many as there are registers for.
+template <int kTile>
 struct TokenTile {
-  bool visual[kTokenTile];
-  bool text[kTokenTile];
+  bool visual[kTile];
+  bool text[kTile];
 };
 
 /// The tile's position number `k`, and `first` itself where that is beyond the row: so nothing has to
@@ -25,11 +24,12 @@ __device__ inline int64_t tile_position(int64_t seq, int64_t first, int k) {
 }
 
 /// What stands at `first` and, a block's threads apart, after it. 0 <= first < seq.
-__device__ inline TokenTile load_tokens(const TokenMasks& masks, int64_t batch, int64_t seq,
+template <int kTile>
+__device__ TokenTile<kTile> load_tokens(const TokenMasks& masks, int64_t batch, int64_t seq,
                                         int64_t first) {
-  TokenTile tile;
+  TokenTile<kTile> tile;
 #pragma unroll
-  for (int k = 0; k < kTokenTile; ++k) {
+  for (int k = 0; k < kTile; ++k) {
     const int64_t i = tile_position(seq, first, k);
     const bool in_row = k == 0 || i != first;
     const bool valid = masks.is_valid(batch, i) & in_row;
@@ -48,10 +48,11 @@ struct TokenCounts {
 __device__ inline TokenCounts block_token_counts(const TokenMasks& masks, int64_t batch,
                                                  int64_t seq, int64_t* shared /* [kMaxWarps] */) {
   TokenCounts mine = {0, 0};
-  for (int64_t first = threadIdx.x; first < seq; first += kTokenTile * int64_t{blockDim.x}) {
-    const TokenTile tile = load_tokens(masks, batch, seq, first);
+  constexpr int kTile = 4;
+  for (int64_t first = threadIdx.x; first < seq; first += kTile * int64_t{blockDim.x}) {
+    const TokenTile tile = load_tokens<kTile>(masks, batch, seq, first);
 #pragma unroll
-    for (int k = 0; k < kTokenTile; ++k) {
+    for (int k = 0; k < kTile; ++k) {
       mine.visual += tile.visual[k];
       mine.text += tile.text[k];
     }

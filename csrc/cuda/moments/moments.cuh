@@ -1,7 +1,7 @@
 // See aircache/moments.h.
 //
 // Bytes: the scores and the masks, once. A block takes one row of one layer; each of its threads
-// takes kTokenTile positions at a time, a block's width apart, finds their moments by the
+// takes kMomentsTile positions at a time, a block's width apart, finds their moments by the
 // definition, in registers, and merges them into those of its earlier tiles. Then the lanes merge,
 // then the warps. The strength is summed along the same way, so that no mean rounds it.
 #pragma once
@@ -24,32 +24,35 @@ struct MomentsStorage {
   double strength[kMaxWarps];
 };
 
+/// Positions that a thread has under way at once.
+inline constexpr int kMomentsTile = 8;
+
 /// One tile's visual tokens: I, and which of the tile's positions they are.
 struct ScoreTile {
-  double score[kTokenTile];
-  bool visual[kTokenTile];
+  double score[kMomentsTile];
+  bool visual[kMomentsTile];
 };
 
 __device__ inline ScoreTile load_tile(const MomentsParams& p, const float* scores, int64_t batch,
                                       int64_t first) {
-  const TokenTile tokens = load_tokens(p.masks, batch, p.seq, first);
+  const TokenTile tokens = load_tokens<kMomentsTile>(p.masks, batch, p.seq, first);
   ScoreTile tile;
 #pragma unroll
-  for (int k = 0; k < kTokenTile; ++k) {
+  for (int k = 0; k < kMomentsTile; ++k) {
     tile.visual[k] = tokens.visual[k];
     tile.score[k] = 0;
   }
 #pragma unroll 2
   for (int64_t head = 0; head < p.score_heads; ++head) {
 #pragma unroll
-    for (int k = 0; k < kTokenTile; ++k) {
+    for (int k = 0; k < kMomentsTile; ++k) {
       if (tile.visual[k]) {
         tile.score[k] += static_cast<double>(scores[head * p.seq + first + k * kMomentsThreads]);
       }
     }
   }
 #pragma unroll
-  for (int k = 0; k < kTokenTile; ++k) {
+  for (int k = 0; k < kMomentsTile; ++k) {
     tile.score[k] /= static_cast<double>(p.score_heads);
   }
   return tile;
@@ -60,7 +63,7 @@ __device__ inline Moments tile_moments(const ScoreTile& tile, double& sum) {
   Moments m;
   sum = 0;
 #pragma unroll
-  for (int k = 0; k < kTokenTile; ++k) {
+  for (int k = 0; k < kMomentsTile; ++k) {
     if (tile.visual[k]) {
       const double score = tile.score[k];
       m.n += 1;
@@ -74,7 +77,7 @@ __device__ inline Moments tile_moments(const ScoreTile& tile, double& sum) {
   }
   m.mean = sum / m.n;
 #pragma unroll
-  for (int k = 0; k < kTokenTile; ++k) {
+  for (int k = 0; k < kMomentsTile; ++k) {
     const double d = tile.visual[k] ? tile.score[k] - m.mean : 0;
     m.squares += d * d;
     m.cubes += d * d * d;
@@ -100,7 +103,7 @@ __global__ void __launch_bounds__(kMomentsThreads)
 
   Moments m;
   double strength = 0;
-  for (int64_t first = threadIdx.x; first < p.seq; first += kTokenTile * kMomentsThreads) {
+  for (int64_t first = threadIdx.x; first < p.seq; first += kMomentsTile * kMomentsThreads) {
     double sum;
     m = merge(m, tile_moments(load_tile(p, scores, row % p.batch, first), sum));
     strength += sum;

@@ -72,15 +72,16 @@ __device__ inline KeyBucket narrow_bucket(const VisualScores& row, const KeyBuck
     shared.histogram[digit] = 0;
   }
   __syncthreads();
-  for (int64_t first = threadIdx.x; first < row.seq; first += kTokenTile * int64_t{blockDim.x}) {
-    const TokenTile tile = load_tokens(row.masks, row.batch, row.seq, first);
-    uint32_t keys[kTokenTile];
+  constexpr int kTile = 4;
+  for (int64_t first = threadIdx.x; first < row.seq; first += kTile * int64_t{blockDim.x}) {
+    const TokenTile tile = load_tokens<kTile>(row.masks, row.batch, row.seq, first);
+    uint32_t keys[kTile];
 #pragma unroll
-    for (int k = 0; k < kTokenTile; ++k) {
+    for (int k = 0; k < kTile; ++k) {
       keys[k] = row.key(tile_position(row.seq, first, k));
     }
 #pragma unroll
-    for (int k = 0; k < kTokenTile; ++k) {
+    for (int k = 0; k < kTile; ++k) {
       const uint32_t digit = (keys[k] ^ bucket.prefix) >> low_bits;
       // A digit too large is that of a key which differs from the prefix in a higher bit.
       if (tile.visual[k] && digit < digits) {
