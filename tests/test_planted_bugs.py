@@ -23,7 +23,7 @@ OPS = ["select", "window_scores"]
 # Name: the op, what of its .cuh goes, the text that follows there, and what comes instead.
 BARRIER = "__syncthreads();\n"
 BUGS = {
-    "filled before all is cleared": ("select", BARRIER, "  for (int64_t i = threadIdx", ""),
+    "filled before all is cleared": ("select", BARRIER, "  constexpr int kTile", ""),
     "read before all is counted": ("select", BARRIER, "  // Thread 0 has the highest digits", ""),
     "read before its owner writes it": ("select", BARRIER, "  return shared.bucket;", ""),
     "barrier that some threads don't reach": (
