@@ -39,7 +39,8 @@ struct RowBudgetsScratch {
 constexpr int64_t visual_cap(const int64_t* capacity, int64_t layer, int64_t n_visual,
                              int64_t n_text) {
   const int64_t room = capacity == nullptr ? n_visual : capacity[layer] - n_text;
-  return std::max(std::min(n_visual, room), kMinKeep);
+  const int64_t cap = std::min(n_visual, room);
+  return cap < kMinKeep ? kMinKeep : cap;  // std::max would take its address: no device has it
 }
 
 /// What a row asks for over all layers.
