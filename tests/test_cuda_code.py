@@ -4,6 +4,7 @@
 """
 
 import csv
+import itertools
 import re
 import shutil
 import subprocess
@@ -107,17 +108,24 @@ def test_nothing_traps(code, architecture):
     assert [source for source, text in ptx.items() if re.search(r"\btrap;", text)] == []
 
 
-def test_scores_use_the_tensor_cores(code):
+@pytest.mark.parametrize(
+    ("source", "kernels"),
+    [
+        ("window_scores", ["window_partials_kernel", "window_scores_kernel"]),
+        ("decode_attention", ["decode_attention_kernel"]),
+    ],
+)
+def test_16_bit_logits_come_from_the_tensor_cores(source, kernels, code):
     nvdisasm = shutil.which("nvdisasm")  # the toolkit's, or the wheel's
     nvdisasm = nvdisasm or pytest.importorskip("nvidia.cu13").__path__[0] + "/bin/nvdisasm"
-    cubin, _ = code["window_scores"]
+    cubin, _ = code[source]
     listing = subprocess.run([nvdisasm, "-c", cubin], check=True, capture_output=True, text=True)
     functions = re.split(r"^\s*\.section\s+\.text\.", listing.stdout, flags=re.MULTILINE)[1:]
     products = {
         text.split(",", 1)[0]: len(re.findall(r"\bHMMA\.16816\.F32", text)) for text in functions
     }
-    sixteen_bit = {name: n for name, n in products.items() if "Float16" in name}
-    assert len(sixteen_bit) >= 4 and all(n > 0 for n in sixteen_bit.values()), products
+    for kernel, dtype in itertools.product(kernels, ("7Float16", "8BFloat16")):
+        assert [n > 0 for name, n in products.items() if kernel in name and dtype in name] == [True]
 
 
 if __name__ == "__main__":

@@ -160,6 +160,7 @@ LENGTHS = [
         (40, (0, 0)),
         (40, (1, 39)),
         (40, ((0, 40), (7, 33))),
+        (65, (64, 65, 63)),
         (129, (128, 129, 127)),
         (600, (513, 130)),
         (1100, ((1100, 31), (512, 1025))),
@@ -353,7 +354,7 @@ def test_results_do_not_depend_on_the_order_of_threads(backend):
 
 
 def test_long_rows_alone_or_among_others(backend, isa):
-    """On CUDA the splits follow from the sizes: 12 of 128 keys alone, 6 of 256 in a batch."""
+    """On CUDA the splits follow from the sizes: 24 of 64 keys alone, 8 of 192 in a batch."""
     step = Step(capacity=1500, lengths=(1500,), head_dim=16, value_dim=16, dtype=BF16)
     check(step, backend)
     check(replace(step, lengths=(1500,) + (129, 0, 7, 1) * 6), backend)

@@ -116,21 +116,21 @@ void gather_blocks() {
   expect_equal(gather_kv_chunks(kept, 3), 2, "chunks of the largest layer");
 }
 
-// Splits for 512 blocks in all, of 128 keys or more each.
+// Splits for 512 blocks in all, of 64 keys or more each.
 void decode_split_counts() {
   struct Case {
     int64_t batch, query_heads, kv_heads, capacity, splits;
   };
   for (const auto& [batch, query_heads, kv_heads, capacity, splits] : std::vector<Case>{
-           {1, 28, 4, 8192, 64},     // as many as there are steps
+           {1, 28, 4, 4096, 64},     // as many as there are steps
            {1, 28, 4, 32768, 128},   // 512 blocks
            {8, 28, 4, 32768, 16},    // 512 blocks
            {1, 68, 4, 32768, 42},    // 17 query heads a KV head take three blocks
            {128, 28, 4, 32768, 1},   // rows enough
            {1000, 28, 4, 32768, 1},  // and more
            {1, 1, 1, 1, 1},
-           {1, 1, 1, 129, 2},
-           {0, 28, 4, 1024, 8},
+           {1, 1, 1, 65, 2},
+           {0, 28, 4, 1024, 16},
        }) {
     DecodeAttentionParams p;
     p.batch = batch;
@@ -162,10 +162,10 @@ void decode_workspaces() {
   };
   for (const auto& [batch, capacity, parts] : std::vector<Case>{
            {1, 1, 28},
-           {1, 128, 28},
-           {1, 129, 28 * 2},
-           {1, 8192, 28 * 64},
-           {1, 16384, 28 * 128},
+           {1, 64, 28},
+           {1, 65, 28 * 2},
+           {1, 4096, 28 * 64},
+           {1, 8192, 28 * 128},
            {1, 1 << 20, 28 * 128},
            {8, 1 << 20, 8 * 28 * 16},
            {128, 1 << 20, 128 * 28},
@@ -186,25 +186,28 @@ void decode_workspaces() {
   }
 }
 
-// Whatever the length, the spans follow one another from 0 to it, each begins at a step, and none is
-// more than a step longer than another that is not the last.
+// Whatever the length, the spans follow one another from 0 to it, the empty ones last, each begins at
+// a step, and none is more than a step longer than another that is not the last.
 void decode_spans() {
   for (const int64_t splits : {1, 2, 7, 64}) {
-    for (const int64_t length : {0, 1, 127, 128, 129, 255, 256, 257, 1000, 8192, 8193}) {
+    for (const int64_t length : {0, 1, 63, 64, 65, 127, 128, 129, 255, 1000, 8192, 8193}) {
       const std::string what =
           std::to_string(length) + " keys in " + std::to_string(splits) + " splits: ";
       int64_t end = 0;
       int64_t longest = 0;
+      int64_t used = 0;
       for (int64_t split = 0; split < splits; ++split) {
         const DecodeSpan span = decode_span(length, splits, split);
         expect_equal(span.begin, end, what + "begin");
-        expect_equal(span.begin == length || span.begin % 128 == 0, true, what + "a whole step");
+        expect_equal(span.begin == length || span.begin % 64 == 0, true, what + "a whole step");
         expect_equal(span.begin <= span.end && span.end <= length, true, what + "inside");
         longest = std::max(longest, span.end - span.begin);
         end = span.end;
+        used += span.begin < span.end;
       }
+      expect_equal(decode_used_splits(length, splits), used, what + "used");
       expect_equal(end, length, what + "end");
-      expect_equal(longest < length / splits + 1 + 128, true, what + "even");
+      expect_equal(longest < length / splits + 1 + 64, true, what + "even");
     }
   }
   const DecodeSpan span = decode_span(1000, 4, 2);  // 250 a split are 256
@@ -212,21 +215,24 @@ void decode_spans() {
   expect_equal(span.end, 768, "end of the third of four");
 }
 
-// Bytes by hand: two stages of keys and values, a row of each with 16 bytes against bank conflicts;
-// eight query rows as floats, eight weights a key, eight factors.
+// Bytes by hand: rows of keys, values and eight queries, each with 16 bytes against bank conflicts;
+// eight weights a key, eight maxima for each of four warps, eight factors. One tile of 16 keys is more
+// than the 48 KiB that need not be asked for.
 void decode_tiles() {
   struct Case {
     DType dtype;
     int64_t dim, value_dim, keys;
   };
   for (const auto& [dtype, dim, value_dim, keys] : std::vector<Case>{
-           {DType::kBFloat16, 64, 64, 32},
-           {DType::kBFloat16, 128, 128, 32},  // 39 KiB
-           {DType::kFloat16, 256, 256, 16},
+           {DType::kBFloat16, 16, 16, 64},
+           {DType::kBFloat16, 64, 64, 64},
+           {DType::kBFloat16, 128, 128, 64},  // 38 KiB
+           {DType::kFloat16, 256, 256, 32},
+           {DType::kFloat16, 512, 512, 16},
            {DType::kFloat16, 576, 512, 0},  // too long
-           {DType::kFloat32, 128, 128, 16},
-           {DType::kFloat32, 256, 256, 8},
-           {DType::kFloat32, 512, 512, 2},  // 4 would take 49 KiB
+           {DType::kFloat32, 128, 128, 32},
+           {DType::kFloat32, 256, 256, 16},
+           {DType::kFloat32, 512, 512, 16},  // 81 KiB
            {DType::kFloat32, 64, 513, 0},
        }) {
     const std::string what =
@@ -245,8 +251,12 @@ void decode_tiles() {
     const DecodeTile tile = choose_decode_tile(dtype, dim, value_dim);
     const int64_t rows = (dim + value_dim) * element_size(dtype) + 2 * 16;
     expect_equal(tile.keys, keys, "keys, " + what);
-    expect_equal(tile.shared_bytes, 2 * keys * rows + 8 * 4 * dim + 8 * 4 * keys + 8 * 4,
+    expect_equal(tile.shared_bytes,
+                 keys * rows + 8 * (dim * element_size(dtype) + 16) + 4 * 8 * (keys + 4 + 1),
                  "shared memory, " + what);
+    expect_equal(tile.shared_bytes <= 99 * 1024, true, "every GPU has it, " + what);
+    // At last 16 bytes of each of 128 threads go through the rows' room as floats.
+    expect_equal(keys * rows >= 128 * (16 / element_size(dtype)) * 4, true, "room, " + what);
   }
 }
 

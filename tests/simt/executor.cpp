@@ -28,7 +28,7 @@ namespace {
 
 constexpr uint32_t kLanes = 32;
 constexpr uint32_t kMaxBlock = 1024;
-constexpr size_t kMaxSharedBytes = 48 * 1024;
+constexpr size_t kMaxSharedBytes = 99 * 1024;  // the least of all GPUs of sm_80 and newer
 constexpr int kPoison = 0xFF;
 
 // ---- order -------------------------------------------------------------------------------------
@@ -375,7 +375,7 @@ void check_sizes(const Launch& launch) {
   } else if (launch.grid.x > 0x7fffffffu || launch.grid.y > 65535 || launch.grid.z > 65535) {
     reason = "a grid is at most 2147483647 x 65535 x 65535 blocks";
   } else if (launch.shared_bytes > kMaxSharedBytes) {
-    reason = "shared memory is at most 49152 bytes";
+    reason = "shared memory is at most 101376 bytes";
   }
   if (reason != nullptr) {
     std::ostringstream message;

@@ -404,7 +404,7 @@ void refused_launches() {
                with({dim3(1, 2), 48}));
   expect_error({"at most 1024"}, with({1, 1056}));
   expect_error({"65535"}, with({dim3(1, 65536), 32}));
-  expect_error({"49152 bytes"}, with({1, 32, 49153}));
+  expect_error({"101376 bytes"}, with({1, 32, 101377}));
 }
 
 // ---- mistakes ----------------------------------------------------------------------------------

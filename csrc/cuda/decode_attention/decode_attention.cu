@@ -61,7 +61,9 @@ void decode_attention(const DecodeAttentionParams& p, Stream stream) {
            {dim3(units * args.row_tiles * args.splits), kDecodeThreads, args.tile.shared_bytes},
            stream, args);
     launch("decode_combine", decode_combine_kernel<T>,
-           {dim3(units * args.group), kDecodeThreads, args.splits * sizeof(float)}, stream, args);
+           {dim3(units * args.group), kDecodeCombineThreads,
+            (args.splits + kDecodeCombineThreads) * sizeof(float)},
+           stream, args);
   });
 }
 

@@ -8,16 +8,18 @@
 // takes its share of what the row's length says, and leaves a maximum, a sum and a row of weighted
 // values for each query head. A second kernel puts the splits together.
 //
-// A block takes its keys in tiles, the next of which is on its way while one is worked on. First a
-// lane is a key (or a part of one, where long rows leave room for few keys), and a warp the query
-// heads w and w + 4: so the maximum is a warp's own business. Then a thread is 16 bytes of the values,
-// of every n-th key, for all query heads, whose sums it has in registers.
+// A block takes its keys in tiles. First a warp has 16 of them, whose products with the eight query
+// heads are one tile_product; the warps tell each other their maxima, and the exponentials become the
+// tile's weights. Then a thread is 16 bytes of the values, of every n-th key, for all query heads, whose
+// sums it has in registers. The next tile's keys are on their way as soon as the first is done, its
+// values as soon as the second is.
 #pragma once
 
 #include "decode_attention/decode_attention_config.h"
+#include "device/cp_async.cuh"
 #include "device/number.cuh"
-#include "device/row_tile.cuh"
 #include "device/softmax.cuh"
+#include "device/tile_product.cuh"
 #include "device/warp.cuh"
 
 namespace aircache::cuda {
@@ -27,8 +29,8 @@ struct DecodeAttentionArgs {
   ConstHeads key;
   ConstHeads value;
   Lengths lengths;
-  SoftmaxPart* parts;  // [batch, query_heads, splits]
-  float* sums;         // [batch, query_heads, splits, value_dim], where the part's sum is not 0
+  SoftmaxPart* parts;  // [batch, query_heads, splits], those of decode_used_splits
+  float* sums;         // [batch, query_heads, splits, value_dim], likewise
   void* out;
   float* lse;
   int64_t capacity;
@@ -61,64 +63,132 @@ struct Piece {
   }
 };
 
-/// Query heads of a warp.
-inline constexpr uint32_t kDecodeWarps = kDecodeThreads / kWarp;
-inline constexpr uint32_t kDecodeWarpRows = kDecodeRows / kDecodeWarps;
+/// A thread's share of a tile's rows: one piece of every step-th row, from `row` on. Threads that
+/// would be a part of a row have none.
+struct DecodeColumn {
+  uint32_t element;  // the piece's first
+  uint32_t row;
+  uint32_t step;
 
-/// A warp's share of the logits of a tile's first n keys: leaves their exponentials in `weights`, and
-/// in `factors` what makes earlier ones relative to the same maximum.
+  __device__ DecodeColumn(uint32_t padded, uint32_t elements) {
+    const uint32_t pieces = padded / elements;
+    element = threadIdx.x % pieces * elements;
+    step = kDecodeThreads / pieces;
+    row = threadIdx.x / pieces < step ? threadIdx.x / pieces : UINT32_MAX;
+  }
+};
+
+/// Begins to copy this thread's share of n rows of `dim` elements, zeros behind them. Ends with no
+/// group committed and no barrier.
 template <class T>
-__device__ void decode_weights(const DecodeTile& tile, const T* keys, const float* queries,
-                               uint32_t rows, uint32_t n, float scale,
-                               SoftmaxPart (&row)[kDecodeWarpRows], float* weights,
-                               float* factors) {
-  constexpr uint32_t kElements = Piece<T>::kElements;
-  const uint32_t warp = threadIdx.x / kWarp;
-  const uint32_t lane = threadIdx.x % kWarp;
-  const uint32_t key = lane % tile.keys;
-  const uint32_t lanes_per_key = kWarp / tile.keys;
-  const T* key_row = keys + key * tile.key_stride;
-  float logits[kDecodeWarpRows] = {};
-  for (uint32_t d = lane / tile.keys * kElements; d < tile.padded_dim;
-       d += lanes_per_key * kElements) {
-    const Piece<T> piece(key_row + d);
-#pragma unroll
-    for (uint32_t i = 0; i < kDecodeWarpRows; ++i) {
-      if (warp + i * kDecodeWarps < rows) {
-        const float* query = queries + (warp + i * kDecodeWarps) * tile.padded_dim + d;
-        float product = 0;  // its own: rounding errors grow with the length of a sum
-#pragma unroll
-        for (uint32_t e = 0; e < kElements; ++e) {
-          product = fmaf(query[e], piece.x[e], product);
-        }
-        logits[i] += product;
+__device__ void load_column(const DecodeColumn& mine, uint32_t n, uint32_t dim, bool vectors,
+                            const T* from, int64_t row_stride, T* to, uint32_t stride) {
+  from += mine.element;
+  to += mine.element;
+  if (vectors && mine.element < dim) {
+    for (uint32_t row = mine.row; row < n; row += mine.step) {
+      cp_async_16(to + row * stride, from + row * row_stride);
+    }
+  } else {
+    for (uint32_t row = mine.row; row < n; row += mine.step) {
+      for (uint32_t i = 0; i < 16 / sizeof(T); ++i) {
+        to[row * stride + i] = mine.element + i < dim ? from[row * row_stride + i] : T{};
       }
     }
   }
+}
+
+/// A lane's place in its warp's product of 16 keys and 8 query heads: the tile's keys `key` and
+/// `key` + 8, heads `head` and `head` + 1. One of the lanes with the same heads speaks for them.
+struct DecodePlace {
+  uint32_t warp = threadIdx.x / kWarp;
+  uint32_t key = warp * kDecodeWarpKeys + product_row(threadIdx.x % kWarp);
+  uint32_t head = product_column(threadIdx.x % kWarp);
+  bool speaks = product_row(threadIdx.x % kWarp) == 0;
+
+  /// Its heads' elements in a row of [rows, kDecodeRows] floats in shared memory.
+  __device__ float2& pair(float* of, uint32_t row) const {
+    return *reinterpret_cast<float2*>(of + row * kDecodeRows + head);
+  }
+};
+
+/// logits[i]: of key + i / 2 * 8 and head + i % 2; -inf behind the tile's n keys.
+template <class T>
+__device__ void decode_logits(const DecodePlace& at, const DecodeTile& tile, const T* keys,
+                              const T* queries, uint32_t n, float scale, float (&logits)[4]) {
+  const uint32_t first = at.warp * kDecodeWarpKeys;
+  float product[1][4] = {};
+  if (first < n) {
+    tile_product(keys + first * tile.key_stride, queries, tile.key_stride, tile.padded_dim,
+                 product);
+  }
 #pragma unroll
-  for (uint32_t i = 0; i < kDecodeWarpRows; ++i) {
-    const uint32_t r = warp + i * kDecodeWarps;
-    if (r >= rows) {
-      continue;
+  for (uint32_t i = 0; i < 4; ++i) {
+    logits[i] = at.key + i / 2 * 8 < n ? product[0][i] * scale : -INFINITY;
+  }
+}
+
+/// The exponentials of a tile's n keys into `weights`, and what makes earlier ones relative to the
+/// same maxima into `factors`. `warps` has the tile's maxima, of each warp. `heads`: of the lane's two
+/// the maximum so far, and the sum of the exponentials of the lane's own keys.
+__device__ inline void decode_weights(const DecodePlace& at, const float (&logits)[4], uint32_t n,
+                                      float* warps, SoftmaxPart (&heads)[2], float* weights,
+                                      float* factors) {
+  float max[2] = {heads[0].max, heads[1].max};
+#pragma unroll
+  for (uint32_t warp = 0; warp < kDecodeWarps; ++warp) {
+    const float2 of_warp = at.pair(warps, warp);
+    max[0] = fmaxf(max[0], of_warp.x);
+    max[1] = fmaxf(max[1], of_warp.y);
+  }
+  float weight[4];
+  float factor[2];
+#pragma unroll
+  for (uint32_t head = 0; head < 2; ++head) {
+    const float base = softmax_base(max[head]);
+    weight[head] = expf(logits[head] - base);
+    weight[2 + head] = expf(logits[2 + head] - base);
+    factor[head] = expf(heads[head].max - base);
+    heads[head] = {max[head], heads[head].sum * factor[head] + (weight[head] + weight[2 + head])};
+  }
+  if (at.warp * kDecodeWarpKeys < n) {  // or there is no room
+    at.pair(weights, at.key) = {weight[0], weight[1]};
+    at.pair(weights, at.key + 8) = {weight[2], weight[3]};
+  }
+  if (at.warp == 0 && at.speaks) {
+    at.pair(factors, 0) = {factor[0], factor[1]};
+  }
+}
+
+/// sums[r]: the thread's share of the values of the tile's n keys, weighted for query head r.
+template <class T>
+__device__ void add_values(const DecodeColumn& mine, uint32_t n, const T* values, uint32_t stride,
+                           const float* weights, const float* factors,
+                           float (&sums)[kDecodeRows][Piece<T>::kElements]) {
+  constexpr uint32_t kElements = Piece<T>::kElements;
+#pragma unroll
+  for (uint32_t r = 0; r < kDecodeRows; ++r) {
+    const float factor = factors[r];
+    if (factor != 1) {  // of the whole block or none
+#pragma unroll
+      for (uint32_t e = 0; e < kElements; ++e) {
+        sums[r][e] *= factor;
+      }
     }
-    float logit = logits[i];
-    for (uint32_t distance = tile.keys; distance < kWarp; distance *= 2) {
-      logit += __shfl_xor_sync(kAllLanes, logit, static_cast<int>(distance));
-    }
-    logit = key < n ? logit * scale : -INFINITY;
-    const float max =
-        fmaxf(row[i].max, warp_reduce(logit, [](float a, float b) { return fmaxf(a, b); }));
-    const float base = softmax_base(max);
-    const float weight = expf(logit - base);
-    const float factor = expf(row[i].max - base);
-    row[i].sum *= factor;
-    row[i].max = max;
-    if (lane < tile.keys) {
-      row[i].sum += weight;
-      weights[key * kDecodeRows + r] = weight;
-    }
-    if (lane == 0) {
-      factors[r] = factor;
+  }
+  for (uint32_t key = mine.row; key < n; key += mine.step) {
+    const Piece<T> value(values + key * stride + mine.element);
+    const float4* weight = reinterpret_cast<const float4*>(weights + key * kDecodeRows);
+#pragma unroll
+    for (uint32_t r = 0; r < kDecodeRows; r += 4) {
+      const float4 w = weight[r / 4];
+#pragma unroll
+      for (uint32_t e = 0; e < kElements; ++e) {
+        sums[r][e] = fmaf(w.x, value.x[e], sums[r][e]);
+        sums[r + 1][e] = fmaf(w.y, value.x[e], sums[r + 1][e]);
+        sums[r + 2][e] = fmaf(w.z, value.x[e], sums[r + 2][e]);
+        sums[r + 3][e] = fmaf(w.w, value.x[e], sums[r + 3][e]);
+      }
     }
   }
 }
@@ -136,135 +206,117 @@ __global__ void __launch_bounds__(kDecodeThreads)
   const int64_t batch = unit / args.kv_heads;
   const uint32_t first_row = row_tile * kDecodeRows;
   const uint32_t rows = min(args.group - first_row, kDecodeRows);
-  // Where a row of this block leaves its part.
-  const auto part_at = [&](uint32_t r) {
-    return (static_cast<int64_t>(unit) * args.group + first_row + r) * args.splits + split;
-  };
   const DecodeSpan span =
       decode_span(args.lengths.of(batch, head, args.capacity), args.splits, split);
   if (span.begin == span.end) {
-    if (threadIdx.x < rows) {
-      args.parts[part_at(threadIdx.x)] = empty_softmax_part();
-    }
     return;
   }
+  const auto end = static_cast<uint32_t>(span.end);
 
   std::byte* shared = shared_memory<std::byte>();
-  float* queries = reinterpret_cast<float*>(shared + tile.queries_at);
+  T* keys = reinterpret_cast<T*>(shared);
+  T* values = reinterpret_cast<T*>(shared + tile.values_at);
+  T* queries = reinterpret_cast<T*>(shared + tile.queries_at);
   float* weights = reinterpret_cast<float*>(shared + tile.weights_at);
+  float* warps = reinterpret_cast<float*>(shared + tile.warps_at);
   float* factors = reinterpret_cast<float*>(shared + tile.factors_at);
-  const auto keys_of = [&](uint32_t stage) {
-    return reinterpret_cast<T*>(shared + stage * tile.stage_bytes);
+  const DecodeColumn key_column(tile.padded_dim, kElements);
+  const DecodeColumn value_column(tile.padded_value, kElements);
+  const auto tile_keys = [&](uint32_t begin) {
+    return begin < end ? min(end - begin, tile.keys) : 0;
   };
-  const auto values_of = [&](uint32_t stage) {
-    return reinterpret_cast<T*>(shared + stage * tile.stage_bytes + tile.values_at);
+  const auto row_of = [&](const ConstHeads& heads, int64_t of_head, int64_t row) {
+    return reinterpret_cast<const T*>(heads.row(batch, of_head, row, sizeof(T)));
   };
-  const auto tile_keys = [&](int64_t begin) {
-    return static_cast<uint32_t>(min(span.end - begin, int64_t{tile.keys}));
-  };
-  const auto load = [&](int64_t begin, uint32_t stage) {
-    const auto rows_of_head = [&](const ConstHeads& heads) {
-      return [&heads, batch, head, begin](uint32_t row) {
-        return reinterpret_cast<const T*>(heads.row(batch, head, begin + row, sizeof(T)));
-      };
-    };
-    const uint32_t n = tile_keys(begin);
-    load_rows({args.head_dim, tile.padded_dim, tile.key_stride}, args.key_vectors, keys_of(stage),
-              n, rows_of_head(args.key));
-    load_rows({args.value_dim, tile.padded_value, tile.value_stride}, args.value_vectors,
-              values_of(stage), n, rows_of_head(args.value));
-  };
-
-  load(span.begin, 0);
-  cp_async_commit();
-  for (uint32_t i = threadIdx.x; i < rows * tile.padded_dim; i += kDecodeThreads) {
-    const int64_t query_head = head * args.group + first_row + i / tile.padded_dim;
-    const uint32_t d = i % tile.padded_dim;
-    const T* query = reinterpret_cast<const T*>(args.query.row(batch, query_head, 0, sizeof(T)));
-    queries[i] = d < args.head_dim ? to_float(query[d]) : 0.0f;
-  }
-  // Those of rows that are not there take part in what follows and are never looked at.
-  for (uint32_t i = threadIdx.x; i < tile.keys * kDecodeRows; i += kDecodeThreads) {
-    weights[i] = 0;
-  }
-  if (threadIdx.x < kDecodeRows) {
-    factors[threadIdx.x] = 1;
-  }
-
-  SoftmaxPart row[kDecodeWarpRows];
-#pragma unroll
-  for (uint32_t i = 0; i < kDecodeWarpRows; ++i) {
-    row[i] = empty_softmax_part();
-  }
-  float sums[kDecodeRows][kElements] = {};
-  const uint32_t threads_per_row = tile.padded_value / kElements;
-  const uint32_t key_groups = kDecodeThreads / threads_per_row;
-  const uint32_t key_group = threadIdx.x / threads_per_row;
-  const uint32_t column = threadIdx.x % threads_per_row * kElements;
-  uint32_t stage = 0;
-  for (int64_t begin = span.begin; begin < span.end; begin += tile.keys, stage ^= 1) {
-    if (begin + tile.keys < span.end) {
-      load(begin + tile.keys, stage ^ 1);
-    }
+  // A group of copies in any case, of none behind the span's end.
+  const auto load_keys = [&](uint32_t begin) {
+    load_column(key_column, tile_keys(begin), args.head_dim, args.key_vectors,
+                row_of(args.key, head, begin), args.key.row_stride, keys, tile.key_stride);
     cp_async_commit();
-    cp_async_wait<1>();
-    __syncthreads();
-    const uint32_t n = tile_keys(begin);
-    decode_weights(tile, keys_of(stage), queries, rows, n, args.scale, row, weights, factors);
-    __syncthreads();
-#pragma unroll
-    for (uint32_t r = 0; r < kDecodeRows; ++r) {
-      const float factor = factors[r];
-      if (factor != 1) {  // of the whole block or none
-#pragma unroll
-        for (uint32_t e = 0; e < kElements; ++e) {
-          sums[r][e] *= factor;
-        }
-      }
-    }
-    for (uint32_t key = key_group; key_group < key_groups && key < n; key += key_groups) {
-      const Piece<T> value(values_of(stage) + key * tile.value_stride + column);
-      const float4* weight = reinterpret_cast<const float4*>(weights + key * kDecodeRows);
-#pragma unroll
-      for (uint32_t r = 0; r < kDecodeRows; r += 4) {
-        const float4 w = weight[r / 4];
-#pragma unroll
-        for (uint32_t e = 0; e < kElements; ++e) {
-          sums[r][e] = fmaf(w.x, value.x[e], sums[r][e]);
-          sums[r + 1][e] = fmaf(w.y, value.x[e], sums[r + 1][e]);
-          sums[r + 2][e] = fmaf(w.z, value.x[e], sums[r + 2][e]);
-          sums[r + 3][e] = fmaf(w.w, value.x[e], sums[r + 3][e]);
-        }
-      }
-    }
-    __syncthreads();
+  };
+  const auto load_values = [&](uint32_t begin) {
+    load_column(value_column, tile_keys(begin), args.value_dim, args.value_vectors,
+                row_of(args.value, head, begin), args.value.row_stride, values, tile.value_stride);
+    cp_async_commit();
+  };
+
+  auto begin = static_cast<uint32_t>(span.begin);
+  load_keys(begin);
+  load_values(begin);
+  // Rows that are not there are zeros: they take part in what follows and are never looked at.
+  for (uint32_t i = threadIdx.x; i < kDecodeRows * tile.padded_dim; i += kDecodeThreads) {
+    const uint32_t r = i / tile.padded_dim;
+    const uint32_t d = i % tile.padded_dim;
+    queries[r * tile.key_stride + d] =
+        r < rows && d < args.head_dim ? row_of(args.query, head * args.group + first_row + r, 0)[d]
+                                      : T{};
   }
 
+  const DecodePlace at;
+  const auto max_of = [](float a, float b) { return fmaxf(a, b); };
+  SoftmaxPart heads[2] = {empty_softmax_part(), empty_softmax_part()};
+  float sums[kDecodeRows][kElements] = {};
+  for (; begin < end; begin += tile.keys) {
+    const uint32_t n = tile_keys(begin);
+    cp_async_wait<1>();  // the keys are here
+    __syncthreads();
+    float logits[4];
+    decode_logits(at, tile, keys, queries, n, args.scale, logits);
+    const float2 max = {warp_reduce<4>(fmaxf(logits[0], logits[2]), max_of),
+                        warp_reduce<4>(fmaxf(logits[1], logits[3]), max_of)};
+    if (at.speaks) {
+      at.pair(warps, at.warp) = max;
+    }
+    __syncthreads();
+    load_keys(begin + tile.keys);
+    decode_weights(at, logits, n, warps, heads, weights, factors);
+    cp_async_wait<1>();  // the values are here
+    __syncthreads();
+    add_values(value_column, n, values, tile.value_stride, weights, factors, sums);
+    __syncthreads();
+    load_values(begin + tile.keys);
+  }
+
+  // What the split leaves of row r.
+  const auto part_at = [&](uint32_t r) {
+    return (static_cast<int64_t>(unit) * args.group + first_row + r) * args.splits + split;
+  };
+  const auto sum_of = [](float a, float b) { return a + b; };
+  const float2 of_warp = {warp_reduce<4>(heads[0].sum, sum_of),
+                          warp_reduce<4>(heads[1].sum, sum_of)};
+  if (at.speaks) {
+    at.pair(warps, at.warp) = of_warp;
+  }
+  __syncthreads();
+  if (at.warp == 0 && at.speaks) {
 #pragma unroll
-  for (uint32_t i = 0; i < kDecodeWarpRows; ++i) {
-    const uint32_t r = threadIdx.x / kWarp + i * kDecodeWarps;
-    const float sum = warp_sum(row[i].sum);
-    if (r < rows && threadIdx.x % kWarp == 0) {
-      args.parts[part_at(r)] = {row[i].max, sum};
+    for (uint32_t i = 0; i < 2; ++i) {
+      float sum = 0;
+      for (uint32_t warp = 0; warp < kDecodeWarps; ++warp) {
+        sum += warps[warp * kDecodeRows + at.head + i];
+      }
+      if (at.head + i < rows) {
+        args.parts[part_at(at.head + i)] = {heads[i].max, sum};
+      }
     }
   }
-  float* exchange =
-      reinterpret_cast<float*>(shared);  // [key_groups, padded_value], the tiles' room
+  // [value_column.step, padded_value], in the tile's room: 4 KiB at most, and no tile is less.
+  float* exchange = reinterpret_cast<float*>(shared);
 #pragma unroll
   for (uint32_t r = 0; r < kDecodeRows; ++r) {
     if (r < rows) {
-      if (key_group < key_groups) {
+      if (value_column.row < value_column.step) {
 #pragma unroll
         for (uint32_t e = 0; e < kElements; ++e) {
-          exchange[key_group * tile.padded_value + column + e] = sums[r][e];
+          exchange[value_column.row * tile.padded_value + value_column.element + e] = sums[r][e];
         }
       }
       __syncthreads();
       float* to = args.sums + part_at(r) * args.value_dim;
       for (uint32_t d = threadIdx.x; d < args.value_dim; d += kDecodeThreads) {
         float total = 0;
-        for (uint32_t group = 0; group < key_groups; ++group) {
-          total += exchange[group * tile.padded_value + d];
+        for (uint32_t i = 0; i < value_column.step; ++i) {
+          total += exchange[i * tile.padded_value + d];
         }
         to[d] = total;
       }
@@ -273,29 +325,59 @@ __global__ void __launch_bounds__(kDecodeThreads)
   }
 }
 
-/// Puts the splits of a query head together. Grid: [batch, query_heads].
+/// Puts the splits of a query head together: a thread has an element of the values, of every n-th
+/// split. Grid: [batch, query_heads].
 template <class T>
-__global__ void __launch_bounds__(kDecodeThreads)
+__global__ void __launch_bounds__(kDecodeCombineThreads)
     decode_combine_kernel(const __grid_constant__ DecodeAttentionArgs args) {
+  constexpr uint32_t kInFlight = 8;         // splits that a thread waits for at once
   float* weights = shared_memory<float>();  // [splits]
-  const SoftmaxPart* parts = args.parts + static_cast<int64_t>(blockIdx.x) * args.splits;
-  const SoftmaxPart row =
-      combine_softmax(0, args.splits, 1, [parts](uint32_t split) { return parts[split]; });
+  float* exchange = weights + args.splits;  // [kDecodeCombineThreads]
+  const int64_t line = static_cast<int64_t>(blockIdx.x) * args.splits;
+  const SoftmaxPart* parts = args.parts + line;
+  const uint32_t unit = blockIdx.x / args.group;
+  const int64_t length = args.lengths.of(unit / args.kv_heads, unit % args.kv_heads, args.capacity);
+  const auto splits = static_cast<uint32_t>(decode_used_splits(length, args.splits));
+
+  // Each warp for itself, which spares a barrier.
+  const SoftmaxPart row = warp_softmax(combine_softmax(
+      threadIdx.x % kWarp, splits, kWarp, [parts](uint32_t split) { return parts[split]; }));
   const float base = softmax_base(row.max);
-  for (uint32_t split = threadIdx.x; split < args.splits; split += kDecodeThreads) {
+  for (uint32_t split = threadIdx.x; split < splits; split += kDecodeCombineThreads) {
     const SoftmaxPart part = parts[split];
     weights[split] = part.sum == 0 ? 0 : expf(part.max - base) / row.sum;
   }
   __syncthreads();
-  for (uint32_t d = threadIdx.x; d < args.value_dim; d += kDecodeThreads) {
-    const float* sums = args.sums + static_cast<int64_t>(blockIdx.x) * args.splits * args.value_dim;
+  const uint32_t columns = (args.value_dim + kWarp - 1) / kWarp * kWarp;
+  const uint32_t slices = kDecodeCombineThreads / columns;
+  const uint32_t slice = threadIdx.x / columns;
+  const uint32_t d = threadIdx.x % columns;
+  if (slice < slices && d < args.value_dim) {
+    const float* sums = args.sums + line * args.value_dim + d;
     float total = 0;
-    for (uint32_t split = 0; split < args.splits; ++split) {
-      if (weights[split] != 0) {  // or its sums were not written
-        total = fmaf(weights[split], sums[split * args.value_dim + d], total);
+    for (uint32_t first = slice; first < splits; first += kInFlight * slices) {
+      float sum[kInFlight];
+#pragma unroll
+      for (uint32_t i = 0; i < kInFlight; ++i) {
+        const uint32_t split = first + i * slices;
+        sum[i] = split < splits ? sums[split * args.value_dim] : 0;
+      }
+#pragma unroll
+      for (uint32_t i = 0; i < kInFlight; ++i) {
+        const uint32_t split = first + i * slices;
+        const float weight = split < splits ? weights[split] : 0;
+        total = fmaf(weight, weight == 0 ? 0 : sum[i], total);  // no 0 times an infinity
       }
     }
-    static_cast<T*>(args.out)[static_cast<int64_t>(blockIdx.x) * args.value_dim + d] =
+    exchange[threadIdx.x] = total;
+  }
+  __syncthreads();
+  if (threadIdx.x < args.value_dim) {
+    float total = 0;
+    for (uint32_t i = 0; i < slices; ++i) {
+      total += exchange[i * columns + threadIdx.x];
+    }
+    static_cast<T*>(args.out)[static_cast<int64_t>(blockIdx.x) * args.value_dim + threadIdx.x] =
         from_float<T>(total);
   }
   if (threadIdx.x == 0) {

@@ -13,6 +13,7 @@
 namespace aircache::cuda {
 
 inline constexpr uint32_t kDecodeThreads = 128;
+inline constexpr uint32_t kDecodeCombineThreads = 512;  // an element of the longest value each
 
 /// Query heads of a block. A larger group takes several blocks, which read its keys again.
 inline constexpr uint32_t kDecodeRows = 8;
@@ -22,9 +23,21 @@ inline constexpr int64_t kDecodeMaxDim = 512;  // of a key or value: pieces of a
 /// Blocks that are enough to fill a GPU: four on each of an H200's 132 multiprocessors.
 inline constexpr int64_t kDecodeBlocks = 512;
 
-/// A split takes whole steps of this many keys: what it leaves behind, a row of sums for each query
-/// head, should be little beside the keys and values it read.
-inline constexpr int64_t kDecodeStep = 128;
+/// A split takes whole steps of this many keys: a block's largest tile. What it leaves behind, a row of
+/// sums for each query head, is little beside the keys and values it read.
+inline constexpr int64_t kDecodeStep = 64;
+
+/// Keys of a split of a row: the same number of steps for all, as long as there are any.
+constexpr int64_t decode_split_keys(int64_t length, int64_t splits) {
+  const int64_t keys = round_up((length + splits - 1) / splits, kDecodeStep);
+  return keys > 0 ? keys : kDecodeStep;
+}
+
+/// The splits that have a key, the first ones. The others leave nothing behind.
+constexpr int64_t decode_used_splits(int64_t length, int64_t splits) {
+  const int64_t keys = decode_split_keys(length, splits);
+  return (length + keys - 1) / keys;
+}
 
 /// The keys [begin, end) of a split.
 struct DecodeSpan {
@@ -32,11 +45,10 @@ struct DecodeSpan {
   int64_t end;
 };
 
-/// The same number of steps for all splits, as long as there are any: [0, length) in order.
+/// Of split 0, 1, ...: [0, length) in order.
 constexpr DecodeSpan decode_span(int64_t length, int64_t splits, int64_t split) {
-  const int64_t keys = round_up((length + splits - 1) / splits, kDecodeStep);
-  const int64_t begin = split * keys < length ? split * keys : length;
-  return {begin, begin + keys < length ? begin + keys : length};
+  const int64_t keys = decode_split_keys(length, splits);
+  return {std::min(split * keys, length), std::min((split + 1) * keys, length)};
 }
 
 /// Blocks of query heads for each KV head.
@@ -63,18 +75,21 @@ struct DecodePlan {
         sums(parts * p.value_dim) {}
 };
 
-/// A block's shared memory; offsets and sizes in bytes. Two stages, one of which is on its way while
-/// the other is worked on, lie at 0: keys [keys, key_stride] and values [keys, value_stride].
+/// Query heads and keys of a warp's product, see tile_product.
+inline constexpr uint32_t kDecodeWarps = kDecodeThreads / 32;
+inline constexpr uint32_t kDecodeWarpKeys = 16;
+
+/// A block's shared memory; offsets and sizes in bytes. Keys [keys, key_stride] lie at 0.
 struct DecodeTile {
-  uint32_t keys;  // a power of two, at most a warp's lanes
+  uint32_t keys;
   uint32_t padded_dim;
   uint32_t key_stride;  // elements from one row to the next: an odd number of 16 bytes
   uint32_t padded_value;
   uint32_t value_stride;
-  uint32_t values_at;  // of a stage
-  uint32_t stage_bytes;
-  uint32_t queries_at;  // [kDecodeRows, padded_dim] floats
+  uint32_t values_at;   // [keys, value_stride]
+  uint32_t queries_at;  // [kDecodeRows, key_stride]
   uint32_t weights_at;  // [keys, kDecodeRows] floats
+  uint32_t warps_at;    // [kDecodeWarps, kDecodeRows] floats
   uint32_t factors_at;  // [kDecodeRows] floats
   uint32_t shared_bytes;
 };
@@ -87,33 +102,34 @@ inline DecodeTile decode_tile(uint32_t keys, DType dtype, int64_t head_dim, int6
   tile.key_stride = tile.padded_dim + 16 / element;
   tile.padded_value = static_cast<uint32_t>(round_up(value_dim, 16));
   tile.value_stride = tile.padded_value + 16 / element;
-  tile.values_at = keys * tile.key_stride * element;
-  tile.stage_bytes = tile.values_at + keys * tile.value_stride * element;
-  // What threads have in their registers goes through the stages at last, a row at a time.
-  const uint32_t exchange = kDecodeThreads * (16 / element) * 4;
-  uint32_t bytes = std::max(2 * tile.stage_bytes, exchange);
-  const auto take = [&](uint32_t floats) {
+  uint32_t bytes = keys * tile.key_stride * element;
+  const auto take = [&](uint32_t more) {
     const uint32_t begin = bytes;
-    bytes += floats * 4;
+    bytes += more;
     return begin;
   };
-  tile.queries_at = take(kDecodeRows * tile.padded_dim);
-  tile.weights_at = take(keys * kDecodeRows);
-  tile.factors_at = take(kDecodeRows);
+  tile.values_at = take(keys * tile.value_stride * element);
+  tile.queries_at = take(kDecodeRows * tile.key_stride * element);
+  tile.weights_at = take(keys * kDecodeRows * 4);
+  tile.warps_at = take(kDecodeWarps * kDecodeRows * 4);
+  tile.factors_at = take(kDecodeRows * 4);
   tile.shared_bytes = bytes;
   return tile;
 }
 
-/// The largest tile that fits. Throws an Error for rows that are too long.
+/// The largest tile of at most 48 KiB, of which four blocks have room on a multiprocessor. The fewest
+/// keys take up to 83 KiB, which is little enough for all GPUs. Throws an Error for rows that are too
+/// long.
 inline DecodeTile choose_decode_tile(DType dtype, int64_t head_dim, int64_t value_dim) {
   check(head_dim <= kDecodeMaxDim, "head_dim is ", head_dim, " but must be at most ", kDecodeMaxDim,
         " on CUDA");
   check(value_dim <= kDecodeMaxDim, "value_dim is ", value_dim, " but must be at most ",
         kDecodeMaxDim, " on CUDA");
   constexpr uint32_t kSharedBytes = 48 * 1024;
-  uint32_t keys = 32;
-  while (decode_tile(keys, dtype, head_dim, value_dim).shared_bytes > kSharedBytes) {
-    keys /= 2;  // two of the longest rows fit
+  uint32_t keys = kDecodeWarps * kDecodeWarpKeys;
+  while (keys > kDecodeWarpKeys &&
+         decode_tile(keys, dtype, head_dim, value_dim).shared_bytes > kSharedBytes) {
+    keys /= 2;
   }
   return decode_tile(keys, dtype, head_dim, value_dim);
 }

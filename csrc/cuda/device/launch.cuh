@@ -14,7 +14,7 @@ namespace aircache::cuda {
 struct LaunchShape {
   dim3 grid;
   uint32_t block;
-  size_t shared_bytes = 0;  // at most 48 KiB
+  size_t shared_bytes = 0;  // at most 99 KiB, what a block may have on every GPU of sm_80 and newer
 };
 
 /// Queues kernel(params) on the stream; does nothing for an empty grid. Throws std::runtime_error
@@ -30,7 +30,15 @@ void launch(const char* name, void (*kernel)(Params), const LaunchShape& shape, 
   config.blockDim = dim3(shape.block);
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = static_cast<cudaStream_t>(stream);
-  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, params);
+  constexpr size_t kFreeBytes = 48 * 1024;  // what a kernel need not ask for
+  cudaError_t error = cudaSuccess;
+  if (shape.shared_bytes > kFreeBytes) {
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 static_cast<int>(shape.shared_bytes));
+  }
+  if (error == cudaSuccess) {
+    error = cudaLaunchKernelEx(&config, kernel, params);
+  }
   if (error != cudaSuccess) {
     std::ostringstream message;
     message << "launching " << name << " with grid " << shape.grid.x << " x " << shape.grid.y

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "device/platform.cuh"
+#include "device/warp.cuh"
 
 namespace aircache::cuda {
 
@@ -34,6 +35,12 @@ __device__ SoftmaxPart combine_softmax(uint32_t first, uint32_t end, uint32_t st
     row.sum += part.sum * expf(part.max - base);
   }
   return row;
+}
+
+/// The row of the parts that a warp's lanes hold. All of them call, and all get it.
+__device__ inline SoftmaxPart warp_softmax(const SoftmaxPart& part) {
+  const float max = warp_reduce(part.max, [](float a, float b) { return fmaxf(a, b); });
+  return {max, warp_sum(part.sum * expf(part.max - softmax_base(max)))};
 }
 
 }  // namespace aircache::cuda

@@ -300,13 +300,13 @@ __global__ void __launch_bounds__(kWindowRowsThreads)
   const uint32_t lane = threadIdx.x % kWarp;
   bool is_nan = false;
   for (uint32_t row = threadIdx.x / kWarp; row < rows; row += blockDim.x / kWarp) {
-    const SoftmaxPart part = combine_softmax(lane, args.tiles, kWarp, [&](uint32_t tile) {
-      return parts[static_cast<int64_t>(tile) * args.max_rows + row];
-    });
+    const SoftmaxPart part =
+        warp_softmax(combine_softmax(lane, args.tiles, kWarp, [&](uint32_t tile) {
+          return parts[static_cast<int64_t>(tile) * args.max_rows + row];
+        }));
     const bool sink = args.softmax_n > 0;
-    const float max = warp_reduce(part.max, [](float a, float b) { return fmaxf(a, b); });
-    const float base = softmax_base(sink ? fmaxf(max, 0.0f) : max);
-    const float keys = warp_sum(part.sum * expf(part.max - base));
+    const float base = softmax_base(sink ? fmaxf(part.max, 0.0f) : part.max);
+    const float keys = part.sum * expf(part.max - base);
     const float sum = sink ? keys + args.softmax_n * expf(-base) : keys;
     if (lane == 0) {
       args.weights[static_cast<int64_t>(blockIdx.x) * args.max_rows + row] = {

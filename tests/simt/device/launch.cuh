@@ -14,7 +14,7 @@ namespace aircache::cuda {
 struct LaunchShape {
   dim3 grid;
   uint32_t block;
-  size_t shared_bytes = 0;  // at most 48 KiB
+  size_t shared_bytes = 0;
 };
 
 template <class Params>
