@@ -6,6 +6,7 @@ AddressSanitizer and UndefinedBehaviorSanitizer.
 
 import math
 import random
+from functools import partial
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from aircache_ext import _checks, ops
 from cases import BF16, FP16, FP32, Inputs, store
 from promises import bits, check_compressed, check_kept, check_totals
 
-GARBAGE = (math.nan, math.inf, -math.inf, 3e38, -3e38, 1e-45, -0.0)
+NOT_FINITE = (math.nan, math.inf, -math.inf)
+GARBAGE = (*NOT_FINITE, 3e38, -3e38, 1e-45, -0.0)
 
 
 class Fuzz:
@@ -77,7 +79,7 @@ class Fuzz:
         options = {
             "alpha": r.choice([0.0, 0.9, 1.0, r.random()]),
             "heads": r.choice(_checks.HEADS),
-            "scale": r.choice([None, None, 0.0, -1.0, 1e30, r.random()]),
+            "scale": r.choice([None, None, 0.0, -1.0, 1e30, r.random(), r.choice(NOT_FINITE)]),
         }
         amount = r.choice(["retention", "budget", "row budgets", None])
         if amount == "retention":
@@ -121,9 +123,19 @@ def check_call(seed: int) -> None:
     fuzz = Fuzz(seed)
     x, options, capacity = fuzz.inputs(), fuzz.options(), fuzz.capacity()
     mode = fuzz.random.choice(_checks.BUDGET_MODES)
-    kept = aircache_ext.compress_layers(
-        *x.cache, **x.masks, **options, capacity=capacity, budget_mode=mode
+    k, v = x.keys[0].clone(), x.values[0].clone()
+    compress_layers = partial(
+        aircache_ext.compress_layers, *x.cache, **x.masks, capacity=capacity, budget_mode=mode
     )
+    compress_ = partial(aircache_ext.compress_, k, v, x.queries[0], **x.masks)
+    scale = options["scale"]
+    if scale is not None and not math.isfinite(scale):
+        for compress in (compress_layers, compress_):
+            with pytest.raises(ValueError, match=f"^scale is {scale} but must be finite"):
+                compress(**options)
+        options["scale"] = None  # and the same call goes on
+
+    kept = compress_layers(**options)
     check_totals(
         x, torch.stack([layer.counts for layer in kept]), {**options, "capacity": capacity}
     )
@@ -132,8 +144,7 @@ def check_call(seed: int) -> None:
         if capacity is None:
             assert ours.indices.shape[2] == int(ours.counts.max())
 
-    k, v = x.keys[0].clone(), x.values[0].clone()
-    indices, counts = aircache_ext.compress_(k, v, x.queries[0], **x.masks, **options)
+    indices, counts = compress_(**options)
     check_totals(x, counts[None], options)
     check_kept(x, 0, k, v, indices, counts)
 
