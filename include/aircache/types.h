@@ -48,6 +48,7 @@ struct TokenMasks {
   }
   /// V of the method: visual and not padding. These may be evicted.
   constexpr bool is_visual(int64_t batch, int64_t position) const {
+    // & and not &&, here and below: the second load is not to wait for what the first one brings.
     return visual[batch * visual_stride + position] & is_valid(batch, position);
   }
   /// Kept whole: valid and not visual (system prompt, markers, instruction).

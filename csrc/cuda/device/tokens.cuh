@@ -32,6 +32,8 @@ __device__ TokenTile<kTile> load_tokens(const TokenMasks& masks, int64_t batch, 
   for (int k = 0; k < kTile; ++k) {
     const int64_t i = tile_position(seq, first, k);
     const bool in_row = k == 0 || i != first;
+    // is_visual and is_text, written out: each loads `valid`, and nvcc does not make one load of
+    // both (in its machine code there are 12 for four positions, not 8).
     const bool valid = masks.is_valid(batch, i) & in_row;
     const bool visual = masks.visual[batch * masks.visual_stride + i];
     tile.visual[k] = visual & valid;
