@@ -4,6 +4,9 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <vector>
 
@@ -14,7 +17,7 @@ namespace aircache::torch_ops {
 
 using Tensors = std::vector<Tensor>;
 
-// `count` elements beside `like`; contiguous, uninitialised.
+// Where `like` is; contiguous, uninitialised.
 inline Tensor allocate(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) {
   return torch::stable::new_empty(like, shape, type);
 }
