@@ -27,26 +27,20 @@ struct MomentsStorage {
 /// Positions that a thread has under way at once.
 inline constexpr int kMomentsTile = 8;
 
-/// One tile's visual tokens: I, and which of the tile's positions they are.
+/// One tile's visual tokens: which of its positions they are, and I.
 struct ScoreTile {
+  TokenTile<kMomentsTile> tokens;
   double score[kMomentsTile];
-  bool visual[kMomentsTile];
 };
 
 __device__ inline ScoreTile load_tile(const MomentsParams& p, const float* scores, int64_t batch,
                                       int64_t first) {
-  const TokenTile tokens = load_tokens<kMomentsTile>(p.masks, batch, p.seq, first);
-  ScoreTile tile;
-#pragma unroll
-  for (int k = 0; k < kMomentsTile; ++k) {
-    tile.visual[k] = tokens.visual[k];
-    tile.score[k] = 0;
-  }
+  ScoreTile tile = {load_tokens<kMomentsTile>(p.masks, batch, p.seq, first), {}};
 #pragma unroll 2
   for (int64_t head = 0; head < p.score_heads; ++head) {
 #pragma unroll
     for (int k = 0; k < kMomentsTile; ++k) {
-      if (tile.visual[k]) {
+      if (tile.tokens.visual[k]) {
         tile.score[k] += static_cast<double>(scores[head * p.seq + first + k * kMomentsThreads]);
       }
     }
@@ -64,7 +58,7 @@ __device__ inline Moments tile_moments(const ScoreTile& tile, double& sum) {
   sum = 0;
 #pragma unroll
   for (int k = 0; k < kMomentsTile; ++k) {
-    if (tile.visual[k]) {
+    if (tile.tokens.visual[k]) {
       const double score = tile.score[k];
       m.n += 1;
       sum += score;
@@ -78,7 +72,7 @@ __device__ inline Moments tile_moments(const ScoreTile& tile, double& sum) {
   m.mean = sum / m.n;
 #pragma unroll
   for (int k = 0; k < kMomentsTile; ++k) {
-    const double d = tile.visual[k] ? tile.score[k] - m.mean : 0;
+    const double d = tile.tokens.visual[k] ? tile.score[k] - m.mean : 0;
     m.squares += d * d;
     m.cubes += d * d * d;
   }
