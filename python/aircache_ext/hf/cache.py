@@ -88,8 +88,10 @@ class CompressedCache(SettlingCache):
     ) -> None:
         _check_visual(visual)
         rows, device = 1, torch.device("cpu")
-        if isinstance(budget, Tensor):  # how many rows there will be is not known yet
-            rows, device = max(budget.shape[:1].numel(), 1), budget.device
+        if isinstance(budget, Tensor):
+            device = budget.device
+            if budget.dim() > 0:  # [batch], whatever batch is: only the first forward tells
+                rows = max(len(budget), 1)
         _checks.check_amount(retention, budget, rows, device)
         _checks.check_count("max_window", max_window)
         self._method = method_or_aircache(method, alpha=alpha, heads=heads, budget_mode=budget_mode)
