@@ -42,8 +42,8 @@ def measure(
             raise SystemExit(f"{name}: only {common[name]:.1%} of the kept tokens are the same")
 
     cache_bytes = environment.last_level_cache_bytes(device)
-    copies = timing.cold_copies(sum(key.nbytes for key in original.keys), cache_bytes)
-    inputs = [original] + [original.copy() for _ in range(copies - 1)]
+    key_bytes = sum(key.nbytes for key in original.keys)
+    inputs = timing.cold_copies(original, key_bytes, cache_bytes)
 
     timings = timing.interleave(
         timing.in_turn(calls, inputs),
@@ -68,7 +68,7 @@ def measure(
     return {
         "case": case.name,
         "dtype": dtype,
-        "copies": copies,
+        "copies": len(inputs),
         "kept_per_layer": kvpress_variants.kept(case),
         "variants": rows,
         "left_out": left_out,

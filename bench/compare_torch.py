@@ -54,8 +54,7 @@ def measure(
         element_bytes=element,
     )
     cache_bytes = environment.last_level_cache_bytes(device)
-    copies = timing.cold_copies(key_bytes, cache_bytes)
-    inputs = [original] + [original.copy() for _ in range(copies - 1)]
+    inputs = timing.cold_copies(original, key_bytes, cache_bytes)
 
     timings = timing.interleave(
         timing.bandwidth_variants(cache_bytes, device) | timing.in_turn(calls, inputs),
@@ -80,7 +79,7 @@ def measure(
     return {
         "case": case.name,
         "dtype": dtype,
-        "copies": copies,
+        "copies": len(inputs),
         "key_bytes": key_bytes,
         "survivor_bytes": survivor_bytes,
         "read_bandwidth": read,

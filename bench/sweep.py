@@ -11,11 +11,9 @@ much as large ones.
 
 import argparse
 import dataclasses
-import itertools
 import json
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +41,9 @@ def measure(case: Case, axis: str, dtype: str, seconds: float) -> dict[str, obje
     calls = {}
     for point in points:
         shape = dataclasses.replace(case, **{axis: point})
-        calls[str(point)] = rotating(shape, dtype, cache_bytes)
+        original = make_inputs(shape, DTYPES[dtype], elite=ELITE)
+        inputs = timing.cold_copies(original, original.nbytes(), cache_bytes)
+        calls |= timing.in_turn({str(point): variants.make(variants.OURS, shape)}, inputs)
     timings = timing.interleave(timing.bandwidth_variants(cache_bytes) | calls, seconds=seconds)
 
     times = np.array([timings[str(point)].median for point in points])
@@ -67,16 +67,6 @@ def measure(case: Case, axis: str, dtype: str, seconds: float) -> dict[str, obje
         "worst_deviation_from_fit": float(np.abs(times / (fixed + slope * sizes) - 1).max()),
         "worst_step": {"ratio": float(steps[worst]), "between": points[worst : worst + 2]},
     }
-
-
-def rotating(case: Case, dtype: str, cache_bytes: int) -> Callable[[int], object]:
-    """Calls on copies of the inputs in turn. Between two calls of a point all the others are
-    called, which empties the caches too."""
-    original = make_inputs(case, DTYPES[dtype], elite=ELITE)
-    copies = timing.cold_copies(original.nbytes(), cache_bytes)
-    inputs = itertools.cycle([original] + [original.copy() for _ in range(copies - 1)])
-    call = variants.make(variants.OURS, case)
-    return lambda _: call(next(inputs))
 
 
 def work(case: Case, axis: str, points: np.ndarray) -> np.ndarray:

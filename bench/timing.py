@@ -1,11 +1,14 @@
 """Interleaved timing: variants take turns, so that whatever the machine does hits all of them."""
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+
+from inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -36,29 +39,34 @@ class Timing:
         }
 
 
-def cold_copies(touched_bytes: int, cache_bytes: int) -> int:
-    """How many inputs must take turns for a cache to have forgotten the first: twice its size."""
-    return 1 + -(-2 * cache_bytes // touched_bytes)
+def cold_copies(original: Inputs, touched_bytes: int, cache_bytes: int) -> list[Inputs]:
+    """``original`` and as many copies as touch twice a cache: taking turns with them, each is
+    forgotten by its next turn."""
+    copies = -(-2 * cache_bytes // touched_bytes)
+    return [original] + [original.copy() for _ in range(copies)]
 
 
-def in_turn(calls: Mapping[str, Callable], inputs: Sequence[object]) -> dict[str, Callable]:
-    """The calls by turn, each turn on the next of the ``inputs``."""
+def in_turn(
+    calls: Mapping[str, Callable[[Inputs], object]], inputs: Sequence[Inputs]
+) -> dict[str, Callable[[], object]]:
+    """The calls, each time on the next of the ``inputs``, which they share."""
+    turns = itertools.cycle(inputs)
 
-    def rotating(call: Callable[[object], object]) -> Callable[[int], object]:
-        return lambda turn: call(inputs[turn % len(inputs)])
+    def on_next(call: Callable[[Inputs], object]) -> Callable[[], object]:
+        return lambda: call(next(turns))
 
-    return {name: rotating(call) for name, call in calls.items()}
+    return {name: on_next(call) for name, call in calls.items()}
 
 
 def interleave(
-    variants: Mapping[str, Callable[[int], object]],
+    variants: Mapping[str, Callable[[], object]],
     *,
     seconds: float,
     warm_ups: int = 3,
     fewest_samples: int = 10,
     synchronize: Callable[[], object] = lambda: None,
 ) -> dict[str, Timing]:
-    """Calls every variant with a running turn number, round after round.
+    """Calls every variant, round after round.
 
     A call ends with ``synchronize``: on a GPU its time is what the host waits, launches included.
 
@@ -67,7 +75,6 @@ def interleave(
     """
     names = list(variants)
     samples: dict[str, list[float]] = {name: [] for name in names}
-    turn = 0
     deadline = float("inf")
     for count in range(-warm_ups, 10**9):
         if count == 0:
@@ -79,11 +86,10 @@ def interleave(
             call = variants[name]
             synchronize()
             start = time.perf_counter()
-            result = call(turn)
+            result = call()
             synchronize()
             took = time.perf_counter() - start
             del result  # freeing is not part of the time, whoever made the memory
-            turn += 1
             if count >= 0:
                 samples[name].append(took)
     return {name: Timing(taken) for name, taken in samples.items()}
@@ -91,13 +97,13 @@ def interleave(
 
 def bandwidth_variants(
     cache_bytes: int, device: torch.device | None = None
-) -> dict[str, Callable[[int], object]]:
+) -> dict[str, Callable[[], object]]:
     """Reading and copying memory, to take turns with what is measured: the yardstick of the run."""
     source = torch.ones(streamed_bytes(cache_bytes, device) // 4, device=device)
     target = torch.empty_like(source).fill_(0)
     return {
-        "read bandwidth": lambda _: source.sum(),
-        "copy bandwidth": lambda _: target.copy_(source),
+        "read bandwidth": lambda: source.sum(),
+        "copy bandwidth": lambda: target.copy_(source),
     }
 
 
