@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 import fonts
 import paper
-from forms import NAMES, SHORT  # so reading them is learned once
+from forms import NAMES, SHORT, names_width  # so reading them is learned once
 from questions import Question
 
 PITCH = 8  # pixels from line to line
@@ -25,7 +25,6 @@ class Bar:
 class Chart:
     grid: int  # patches a side
     bars: tuple[Bar, ...]  # from top to bottom
-    largest: int  # value that fits
     style: int  # seed of what means nothing: colours, grid lines, clutter
 
     @property
@@ -33,18 +32,23 @@ class Chart:
         return self.bars
 
 
+def largest(grid: int) -> int:
+    """The value whose bar still fits."""
+    return 4 if grid <= 6 else 9
+
+
 def sample(rng: Random, grid: int) -> Chart:
     """2 to 4 bars of up to 4 (6 patches a side), 4 to 11 of up to 9 (12 a side)."""
     if grid <= 6:
-        count, names, largest = rng.randint(2, 4), NAMES[:SHORT], 4
+        count, names = rng.randint(2, 4), NAMES[:SHORT]
     else:
-        count, names, largest = rng.randint(4, 11), NAMES, 9
+        count, names = rng.randint(4, 11), NAMES
     lines = sorted(rng.sample(range(grid - 1), count))
     bars = (
-        Bar(line, name, rng.randint(1, largest))
+        Bar(line, name, rng.randint(1, largest(grid)))
         for line, name in zip(lines, rng.sample(names, count), strict=True)
     )
-    return Chart(grid, tuple(bars), largest, rng.getrandbits(32))
+    return Chart(grid, tuple(bars), rng.getrandbits(32))
 
 
 def draw(chart: Chart) -> list[Image.Image]:
@@ -53,11 +57,11 @@ def draw(chart: Chart) -> list[Image.Image]:
     paper.clutter(image, rng, marks=chart.grid // 4)
     pen = ImageDraw.Draw(image)
     size = image.width
-    left = (3 if chart.grid <= 6 else 5) * PITCH  # where the bars begin
-    unit = (size - left) // (chart.largest + 1)  # pixels of length
+    left = names_width(chart.grid)  # where the bars begin
+    unit = (size - left) // (largest(chart.grid) + 1)  # pixels of length
     axis = size - rng.randint(4, 6)
     pale, ink = (rng.randrange(195, 220),) * 3, (rng.randrange(60),) * 3
-    for level in range(1, chart.largest + 1):
+    for level in range(1, largest(chart.grid) + 1):
         pen.line((left + level * unit, 0, left + level * unit, axis), fill=pale)
         pen.line((left + level * unit, axis, left + level * unit, axis + 2), fill=ink)
     pen.line((left, axis, size, axis), fill=ink)

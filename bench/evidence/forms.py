@@ -65,6 +65,11 @@ def _value(rng: Random, length: int, alphabets: Sequence[str]) -> str:
     return "".join(rng.choice(rng.choice(alphabets)) for _ in range(length))
 
 
+def names_width(grid: int) -> int:
+    """Pixels that the names take: on small pictures they are short."""
+    return (3 if grid <= 6 else 5) * PITCH
+
+
 def draw(form: Form) -> list[Image.Image]:
     rng = Random(form.style)
     image = paper.sheet(form.grid, rng, tint=24, grain=4)
@@ -73,7 +78,7 @@ def draw(form: Form) -> list[Image.Image]:
     size = 9 if form.grid <= 6 else rng.choice((8, 9))
     margin = rng.randint(0, max(0, form.grid - 12)) * PITCH
     left, top = margin + rng.randint(0, 1), rng.randint(size - 9, 0)  # no character is cut off
-    edge = left + (3 if form.grid <= 6 else 5) * PITCH  # where the boxes begin
+    edge = left + names_width(form.grid)  # where the boxes begin
     name_font, value_font = fonts.sans(rng.choice((8, 9))), fonts.mono(size)
     ink, pale = (rng.randrange(70),) * 3, (rng.randrange(185, 215),) * 3
     for field in form.fields:
