@@ -1,4 +1,4 @@
-"""What nvcc makes of the kernels, without a GPU: registers, spills, traps, tensor-core instructions.
+"""What nvcc makes of the kernels, without a GPU: registers, spills, traps, tensor cores.
 
 ``tests/ptxas.csv`` is the committed table; ``python tests/test_cuda_code.py`` writes it anew.
 """
@@ -23,7 +23,7 @@ FLAGS = [
     "--expt-relaxed-constexpr",
     *(f"-I{ROOT / folder}" for folder in ("include", "csrc", "csrc/cuda")),
 ]
-# A few registers may come and go with the compiler's version; more, or fewer, is a change to look at.
+# A few registers come and go with the compiler's version; more of a change is one to look at.
 REGISTER_SLACK = 8
 # Bytes stored and loaded: 768 threads of a block can have 80 registers each; this wants two more.
 SPILLS = {("window_scores_kernel<float>", "sm_80"): 24}
