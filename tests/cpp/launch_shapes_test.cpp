@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "decode_attention/decode_attention_config.h"
+#include "device/row_threads.h"
 #include "gather_kv/gather_kv_config.h"
-#include "select/select_config.h"
 #include "window_scores/window_scores_config.h"
 
 namespace {
@@ -104,10 +104,10 @@ void window_chunks() {
   }
 }
 
-void select_blocks() {
-  expect_equal(select_threads(1), 128, "threads for 1 position");
-  expect_equal(select_threads(129), 256, "threads for 129");
-  expect_equal(select_threads(100'000), 1024, "threads for 100,000");
+void row_blocks() {
+  expect_equal(row_threads(1), 128, "threads for 1 position");
+  expect_equal(row_threads(129), 256, "threads for 129");
+  expect_equal(row_threads(100'000), 1024, "threads for 100,000");
 }
 
 void gather_blocks() {
@@ -274,7 +274,7 @@ int main() {
   window_tiles();
   window_layers();
   window_chunks();
-  select_blocks();
+  row_blocks();
   gather_blocks();
   decode_split_counts();
   decode_query_heads();

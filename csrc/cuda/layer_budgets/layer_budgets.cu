@@ -21,7 +21,7 @@ void layer_budgets(const LayerBudgetsParams& p, Stream stream) {
   }
   launch("layer_budgets", layer_budgets_kernel,
          {.grid = dim3(static_cast<uint32_t>(p.batch)),
-          .block = kLayerBudgetsThreads,
+          .block = row_threads(p.seq),
           .shared_bytes = sizeof(LayerBudgetsStorage)},
          stream, args);
 }

@@ -12,11 +12,10 @@
 #include "common/row_budgets.h"
 #include "device/block.cuh"
 #include "device/platform.cuh"
+#include "device/row_threads.h"
 #include "device/tokens.cuh"
 
 namespace aircache::cuda {
-
-inline constexpr uint32_t kLayerBudgetsThreads = 256;
 
 /// What shared memory and the kernel's parameters hold.
 inline constexpr int64_t kMaxBudgetLayers = 1024;
@@ -62,7 +61,7 @@ struct BlockTeam {
   }
 };
 
-__global__ void __launch_bounds__(kLayerBudgetsThreads)
+__global__ void __launch_bounds__(kMaxRowThreads)
     layer_budgets_kernel(const __grid_constant__ LayerBudgetsArgs args) {
   LayerBudgetsStorage& shared = *shared_memory<LayerBudgetsStorage>();
   const LayerBudgetsParams& p = args.params;

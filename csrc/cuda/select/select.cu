@@ -23,17 +23,16 @@ void select(const SelectParams& p, Stream stream) {
     args.seq = p.seq;
     const int64_t blocks = layers * p.batch * p.score_heads;
     launch("select", select_kernel,
-           {dim3(static_cast<uint32_t>(blocks)), select_threads(p.seq), sizeof(SelectShared)},
-           stream, args);
+           {dim3(static_cast<uint32_t>(blocks)), row_threads(p.seq), sizeof(SelectShared)}, stream,
+           args);
   });
 }
 
 void select_largest_counts(const SelectCountsParams& p, Stream stream) {
   const SelectCountsArgs args = {p.budgets, p.masks, p.batch, p.seq, p.largest};
-  launch(
-      "select_largest_counts", select_largest_counts_kernel,
-      {dim3(static_cast<uint32_t>(p.layers)), select_threads(p.seq), kMaxWarps * sizeof(int64_t)},
-      stream, args);
+  launch("select_largest_counts", select_largest_counts_kernel,
+         {dim3(static_cast<uint32_t>(p.layers)), row_threads(p.seq), kMaxWarps * sizeof(int64_t)},
+         stream, args);
 }
 
 }  // namespace aircache::cuda

@@ -13,8 +13,8 @@
 #include "device/layers.h"
 #include "device/ordered.cuh"
 #include "device/platform.cuh"
+#include "device/row_threads.h"
 #include "device/tokens.cuh"
-#include "select/select_config.h"
 
 namespace aircache::cuda {
 
@@ -33,7 +33,7 @@ struct SelectArgs {
 /// Keys are cut into digits of 11, 11 and 10 bits.
 inline constexpr int kDigitBits = 11;
 inline constexpr uint32_t kDigits = 1u << kDigitBits;
-static_assert(kDigits % kSelectMaxThreads == 0);
+static_assert(kDigits % kMaxRowThreads == 0);
 
 /// The keys that agree with `prefix` but for their `low_bits` lowest bits, which are 0 in `prefix`.
 /// The `wanted` largest of them stay, and so does every larger key.
@@ -165,7 +165,7 @@ __device__ inline uint32_t write_kept(const VisualScores& row, const KeyThreshol
   return kept + min(equal, threshold.equal);
 }
 
-__global__ void __launch_bounds__(kSelectMaxThreads)
+__global__ void __launch_bounds__(kMaxRowThreads)
     select_kernel(const __grid_constant__ SelectArgs args) {
   SelectShared& shared = *shared_memory<SelectShared>();
   const int64_t block = blockIdx.x;
@@ -200,7 +200,7 @@ struct SelectCountsArgs {
 };
 
 /// A block is one layer; each counts the tokens for itself, a few bytes per position from L2.
-__global__ void __launch_bounds__(kSelectMaxThreads)
+__global__ void __launch_bounds__(kMaxRowThreads)
     select_largest_counts_kernel(const __grid_constant__ SelectCountsArgs args) {
   int64_t* shared = shared_memory<int64_t>();
   const int64_t layer = blockIdx.x;
