@@ -98,9 +98,31 @@ void window_chunks() {
     p.layers = layers;
     const WindowPlan plan(p);
     const int64_t cache = 2 * layers * 4 * 8192 * 128 * 2;
-    const int64_t bytes = kWindowRowBytes * (plan.parts + plan.weights);
+    const int64_t bytes = kWindowRowBytes * (plan.parts + plan.weights) + 4 * plan.logits;
     expect_equal(bytes < cache / 20, true, "5 % of the cache is enough for the workspace");
+    expect_equal(plan.logits, plan.layers * 4 * 8 * 8192, "kept logits");
     expect_equal(plan.parts, plan.layers * 4 * 128 * 7 * 64, "partial sums");
+  }
+}
+
+// Logits are kept for the heads of one token, in eights, but not where they are many.
+void window_logits() {
+  for (const auto& [group, rows] : std::vector<std::pair<int64_t, int64_t>>{
+           {1, 8}, {7, 8}, {8, 8}, {9, 16}, {16, 16}, {17, 0}}) {
+    WindowScoresParams p;
+    p.layers = p.batch = 1;
+    p.window = 4;
+    p.kv_heads = 3;
+    p.query_heads = 3 * group;
+    p.seq = 129;
+    p.head_dim = 64;
+    p.dtype = DType::kBFloat16;
+    const std::string what = " of a group of " + std::to_string(group);
+    expect_equal(WindowPlan(p).kept_rows, rows, "kept rows" + what);
+    expect_equal(WindowPlan(p).logits, 3 * rows * 256, "kept logits" + what);
+    const float lse = 0;
+    p.lse = &lse;
+    expect_equal(WindowPlan(p).kept_rows, 0, "kept rows with an lse" + what);
   }
 }
 
@@ -274,6 +296,7 @@ int main() {
   window_tiles();
   window_layers();
   window_chunks();
+  window_logits();
   row_blocks();
   gather_blocks();
   decode_split_counts();

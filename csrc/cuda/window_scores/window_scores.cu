@@ -9,17 +9,20 @@ namespace aircache::cuda {
 namespace {
 
 static_assert(sizeof(SoftmaxPart) == kWindowRowBytes && sizeof(RowWeight) == kWindowRowBytes);
+static_assert(sizeof(KeyTotal) * kWindowKeys == sizeof(SoftmaxPart) * kWindowRows);  // same room
 
 // The plan, and where its memory lies.
 struct Plan : WindowPlan {
   SoftmaxPart* parts_at;
   RowWeight* weights_at;
+  float* logits_at;
   int64_t bytes;
 
   explicit Plan(const WindowScoresParams& p) : WindowPlan(p) {
     Workspace workspace(p.workspace);
     parts_at = workspace.take<SoftmaxPart>(parts);
     weights_at = workspace.take<RowWeight>(weights);
+    logits_at = workspace.take<float>(logits);
     bytes = workspace.bytes();
   }
 };
@@ -36,6 +39,7 @@ WindowScoresArgs launch_args(const WindowScoresParams& p, const Plan& plan, int6
   args.scores = p.scores + first * p.batch * score_heads * p.seq;
   args.parts = plan.parts_at;
   args.weights = plan.weights_at;
+  args.logits = plan.logits_at;
   args.seq = p.seq;
   args.window = p.window;
   args.batch = static_cast<uint32_t>(p.batch);
@@ -43,6 +47,8 @@ WindowScoresArgs launch_args(const WindowScoresParams& p, const Plan& plan, int6
   args.score_heads = static_cast<uint32_t>(score_heads);
   args.group = static_cast<uint32_t>(p.query_heads / p.kv_heads);
   args.max_rows = static_cast<uint32_t>(plan.max_rows);
+  args.kept_rows = static_cast<uint32_t>(plan.kept_rows);
+  args.kept_seq = plan.kept_seq;
   args.head_dim = static_cast<uint32_t>(p.head_dim);
   args.scale = p.scale;
   args.softmax_n = p.softmax_n;

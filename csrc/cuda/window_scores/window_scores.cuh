@@ -1,14 +1,17 @@
 // See aircache/window_scores.h.
 //
-// Bytes: the visible keys twice, and nothing else of size. Operations: two products of rows x keys x
-// dim and two exponentials per element of it, with rows = elite tokens x heads of a group.
+// Bytes: the visible keys once where few rows judge, rows = elite tokens x heads of a group: their
+// logits wait for the second pass, 8 bytes written and read for each row of a key. Else the keys
+// twice. Operations: one or two products of rows x keys x dim and two exponentials per element.
 //
 // Schedule, for all layers at once and 128 tokens of the window after the other, the last ones first:
 //   1. window_partials: a block holds one tile of keys in shared memory and takes the rows 16 at a
-//      time; it leaves every row's maximum and sum of exponentials over the tile.
+//      time; it leaves every row's maximum and sum of exponentials over the tile, and the logits of
+//      few rows.
 //   2. window_rows: one warp puts a row's tiles together, and the sink if there is one.
-//   3. window_scores: the same tiles again; exponentials become weights, which are summed over the
-//      rows and, where heads share their scores, over the heads. So one block owns each score. What
+//   3. window_scores: the same tiles again, or their logits; exponentials become weights, which are
+//      summed over the rows and, where heads share their scores, over the heads. So one block owns
+//      each score. What
 //      is significant is counted on the way, and added up by integer atomics, in whatever order.
 //      Scores of the window's other tokens are there already, and added to.
 // With the log of every softmax's sum at hand, the third is all there is.
@@ -31,6 +34,25 @@ struct RowWeight {
   float factor;
 };
 
+/// What a key has of the rows seen so far: its weights, and how many of them are significant.
+struct KeyTotal {
+  float weight;
+  uint32_t hits;
+
+  __device__ void add(float logit, const RowWeight& row, float threshold) {
+    const float x = logit - row.base;
+    const float e = expf(x > 0 ? 0 : x);  // above 0 by the rounding of an lse
+    weight += e * row.factor;
+    // The largest exponential is 1; a softmax that is NaN or of nothing has none.
+    hits += row.factor > 0 && e >= threshold;
+  }
+
+  __device__ void add(const KeyTotal& other) {
+    weight += other.weight;
+    hits += other.hits;
+  }
+};
+
 /// One launch's share of the params; `layers`, `tiles` and the elite tokens are those of the launch.
 struct WindowScoresArgs {
   LayerTable<ConstHeads> query;
@@ -40,6 +62,7 @@ struct WindowScoresArgs {
   float* scores;       // [layers, batch, score_heads, seq]
   SoftmaxPart* parts;  // [layers, batch, kv_heads, tiles, max_rows]
   RowWeight* weights;  // [layers, batch, kv_heads, max_rows]
+  float* logits;       // [layers, batch, kv_heads, kept_rows, kept_seq]
   int64_t seq;
   int64_t window;
   int64_t token_begin;  // the launch's tokens of the window
@@ -49,6 +72,8 @@ struct WindowScoresArgs {
   uint32_t score_heads;
   uint32_t group;
   uint32_t max_rows;  // of the launch, for each KV head
+  uint32_t kept_rows;
+  int64_t kept_seq;
   uint32_t head_dim;
   uint32_t tiles;
   float scale;
@@ -95,6 +120,13 @@ class KeyTile {
 
   /// The launch's elite tokens x heads of a group; row r is head r % group of token r / group.
   __device__ uint32_t rows() const { return rows_; }
+
+  /// Whether the rows are so few that their logits wait for the second pass.
+  __device__ bool keeps_logits() const { return rows_ <= args_.kept_rows; }
+  /// Where those of a row and the tile's keys wait.
+  __device__ float* kept_logits(uint32_t head, uint32_t row) const {
+    return args_.logits + (line(head) * args_.kept_rows + row) * args_.kept_seq + first_;
+  }
 
   /// Whether `wanted` holds for a key of the tile. The whole block calls.
   template <class Wanted>
@@ -159,23 +191,27 @@ class KeyTile {
   __device__ SoftmaxPart* parts() const { return parts_; }
   /// [kWindowRows], where the parts are, which no kernel has besides.
   __device__ RowWeight* weights() const { return reinterpret_cast<RowWeight*>(parts_); }
+  /// [keys], there too, once the weights are done with.
+  __device__ KeyTotal* totals() const { return reinterpret_cast<KeyTotal*>(parts_); }
 
   /// What makes the weights of a row of this head: what window_rows left, or what a given lse says.
   __device__ RowWeight weight(uint32_t head, uint32_t row) const {
-    const int64_t line =
-        (static_cast<int64_t>(layer_) * args_.batch + batch_) * args_.kv_heads + head;
     if (row >= rows_) {
       return {0.0f, 0.0f};  // with -inf throughout: exp(-inf - 0) * 0 is 0
     }
     if (args_.lse == nullptr) {
-      return args_.weights[line * args_.max_rows + row];
+      return args_.weights[line(head) * args_.max_rows + row];
     }
-    const int64_t query_head = line * args_.group + row % args_.group;
+    const int64_t query_head = line(head) * args_.group + row % args_.group;
     const float lse = args_.lse[query_head * args_.window + elite_[row / args_.group]];
     return {softmax_base(lse), lse == -INFINITY ? 0 : 1 + (lse - lse)};  // NaN if that is no number
   }
 
  private:
+  __device__ int64_t line(uint32_t head) const {
+    return (static_cast<int64_t>(layer_) * args_.batch + batch_) * args_.kv_heads + head;
+  }
+
   __device__ int32_t visible_from(const bool* elite, int64_t position) const {
     if (position >= args_.seq) {
       return kNobody;
@@ -264,6 +300,13 @@ __global__ void __launch_bounds__(kWindowMaxWarps* kWarp)
     float logits[2][4];
     tile.logits(first, logits);
     for (uint32_t half = 0; half < 2; ++half) {
+      if (tile.keeps_logits() && tile.lane_row(half) < tile.rows()) {
+        float* kept = tile.kept_logits(head, tile.lane_row(half)) + tile.warp_key();
+        for (uint32_t block = 0; block < 2; ++block) {
+          *reinterpret_cast<float2*>(kept + tile.lane_key(block, 0)) = {
+              logits[block][2 * half], logits[block][2 * half + 1]};
+        }
+      }
       const float x[4] = {logits[0][2 * half], logits[0][2 * half + 1], logits[1][2 * half],
                           logits[1][2 * half + 1]};
       const float max = row_reduce(fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3])),
@@ -327,65 +370,109 @@ __global__ void __launch_bounds__(kWindowRowsThreads)
   }
 }
 
-/// Grid: [layers, batch, score_heads, tiles].
+/// Leaves in totals() what the tile's keys have of all rows of heads [begin, end), from the keys
+/// themselves. A barrier is still to come.
 template <class T>
-__global__ void __launch_bounds__(kWindowMaxWarps* kWarp)
+__device__ void add_products(KeyTile<T>& tile, uint32_t begin, uint32_t end, float threshold) {
+  KeyTotal totals[2][2] = {};  // of the lane's keys, over its rows
+  for (uint32_t head = begin; head < end; ++head) {
+    tile.load_keys(head);
+    for (uint32_t first = 0; first < tile.rows(); first += kWindowRows) {
+      if (threadIdx.x < kWindowRows) {
+        tile.weights()[threadIdx.x] = tile.weight(head, first + threadIdx.x);
+      }
+      tile.load_queries(head, first);
+      float logits[2][4];
+      tile.logits(first, logits);
+      for (uint32_t half = 0; half < 2; ++half) {
+        const RowWeight weight = tile.weights()[tile.lane_row(half)];
+#pragma unroll
+        for (uint32_t k = 0; k < 4; ++k) {
+          totals[k / 2][k % 2].add(logits[k / 2][2 * half + k % 2], weight, threshold);
+        }
+      }
+      __syncthreads();
+    }
+  }
+#pragma unroll
+  for (uint32_t k = 0; k < 4; ++k) {
+    const KeyTotal& mine = totals[k / 2][k % 2];
+    const auto sum = [](auto a, auto b) { return a + b; };
+    const KeyTotal total = {warp_reduce<4>(mine.weight, sum), warp_reduce<4>(mine.hits, sum)};
+    if (tile.lane_row(0) == 0) {
+      tile.totals()[tile.warp_key() + tile.lane_key(k / 2, k % 2)] = total;
+    }
+  }
+}
+
+/// The same from the logits that window_partials has left: a thread is a key, of every other row.
+template <class T>
+__device__ void add_kept_logits(const KeyTile<T>& tile, uint32_t keys, uint32_t begin, uint32_t end,
+                                float threshold) {
+  const uint32_t key = threadIdx.x % keys;
+  const uint32_t odd = threadIdx.x / keys;
+  KeyTotal total = {};
+  for (uint32_t head = begin; head < end; ++head) {
+    if (threadIdx.x < kWindowRows) {
+      tile.weights()[threadIdx.x] = tile.weight(head, threadIdx.x);
+    }
+    float logits[kWindowRows / 2];
+#pragma unroll
+    for (uint32_t i = 0; i < kWindowRows / 2; ++i) {
+      const uint32_t row = 2 * i + odd;
+      logits[i] = row < tile.rows() ? tile.kept_logits(head, row)[key] : -INFINITY;
+    }
+    __syncthreads();
+#pragma unroll
+    for (uint32_t i = 0; i < kWindowRows / 2; ++i) {
+      total.add(logits[i], tile.weights()[2 * i + odd], threshold);
+    }
+    __syncthreads();
+  }
+  if (odd == 1) {
+    tile.totals()[key] = total;
+  }
+  __syncthreads();
+  if (odd == 0) {
+    total.add(tile.totals()[key]);
+    tile.totals()[key] = total;
+  }
+}
+
+/// Grid: [layers, batch, score_heads, tiles]. Four blocks hide each other's copies; fp32 has registers
+/// for two.
+template <class T>
+__global__ void __launch_bounds__(kWindowMaxWarps* kWarp, sizeof(T) == 4 ? 2 : 4)
     window_scores_kernel(const __grid_constant__ WindowScoresArgs args) {
   const uint32_t line = blockIdx.x / args.tiles;
   const uint32_t unit = line / args.score_heads;
   KeyTile<T> tile(args, unit, blockIdx.x % args.tiles);
-  const uint32_t heads = args.kv_heads / args.score_heads;
   const bool first_launch = args.token_end == args.window;
   if (tile.rows() == 0 && !first_launch) {
     return;
   }
-
-  float totals[2][2] = {};  // of the lane's keys, over its rows
-  uint32_t hits[2][2] = {};
-  if (tile.any_key([&](uint32_t key) { return tile.is_visual(key); })) {
-    for (uint32_t i = 0; i < heads && tile.rows() > 0; ++i) {
-      const uint32_t head = line % args.score_heads * heads + i;
-      tile.load_keys(head);
-      for (uint32_t first = 0; first < tile.rows(); first += kWindowRows) {
-        if (threadIdx.x < kWindowRows) {
-          tile.weights()[threadIdx.x] = tile.weight(head, first + threadIdx.x);
-        }
-        tile.load_queries(head, first);
-        float logits[2][4];
-        tile.logits(first, logits);
-        for (uint32_t half = 0; half < 2; ++half) {
-          const RowWeight weight = tile.weights()[tile.lane_row(half)];
-          // The largest exponential is 1; a softmax that is NaN or of nothing has none.
-          const float threshold = weight.factor > 0 ? args.threshold : INFINITY;
-#pragma unroll
-          for (uint32_t k = 0; k < 4; ++k) {
-            const float x = logits[k / 2][2 * half + k % 2] - weight.base;
-            const float e = expf(x > 0 ? 0 : x);  // above 0 by the rounding of an lse
-            totals[k / 2][k % 2] += e * weight.factor;
-            hits[k / 2][k % 2] += e >= threshold;
-          }
-        }
-        __syncthreads();
-      }
-    }
+  const uint32_t heads = args.kv_heads / args.score_heads;
+  const uint32_t begin = line % args.score_heads * heads;
+  const bool has_visual = tile.any_key([&](uint32_t key) { return tile.is_visual(key); });
+  const uint32_t end = has_visual && tile.rows() > 0 ? begin + heads : begin;
+  if (tile.keeps_logits()) {
+    add_kept_logits(tile, args.tile.keys, begin, end, args.threshold);
+  } else {
+    add_products(tile, begin, end, args.threshold);
   }
+  __syncthreads();
 
   const bool* elite = args.elite + static_cast<int64_t>(unit) * args.window;
   const uint32_t judges = max(count_elite(elite, 0, args.window), 1u);
   const float rows = static_cast<float>(heads * args.group * judges);
-  float* scores = args.scores + static_cast<int64_t>(line) * args.seq;
   uint32_t counted = 0;
-#pragma unroll
-  for (uint32_t k = 0; k < 4; ++k) {
-    const float total =
-        warp_reduce<4>(totals[k / 2][k % 2], [](float a, float b) { return a + b; });
-    const uint32_t key = tile.warp_key() + tile.lane_key(k / 2, k % 2);
-    const bool is_visual = tile.is_visual(key);
-    counted += is_visual ? hits[k / 2][k % 2] : 0;
-    if (tile.lane_row(0) == 0 && tile.position(key) < args.seq) {
-      const float before = first_launch ? 0.0f : scores[tile.position(key)];
-      scores[tile.position(key)] = before + (is_visual ? total / rows : 0.0f);
-    }
+  if (threadIdx.x < args.tile.keys && tile.position(threadIdx.x) < args.seq) {
+    const KeyTotal total = tile.totals()[threadIdx.x];
+    const bool is_visual = tile.is_visual(threadIdx.x);
+    float& score = args.scores[static_cast<int64_t>(line) * args.seq + tile.position(threadIdx.x)];
+    const float before = first_launch ? 0.0f : score;
+    score = before + (is_visual ? total.weight / rows : 0.0f);
+    counted = is_visual ? total.hits : 0;
   }
   counted = warp_sum(counted);
   if (args.counts != nullptr && threadIdx.x % kWarp == 0 && counted > 0) {

@@ -18,6 +18,12 @@ inline constexpr uint32_t kWindowKeys = 16;
 
 inline constexpr uint32_t kWindowMaxWarps = 8;
 
+/// Rows whose logits are kept, at most: those of one elite token, which is what most layers have, and
+/// as many more as their group of heads leaves room for. A larger group's would be no less than keys.
+inline int64_t window_kept_rows(int64_t group) {
+  return group <= kWindowRows ? round_up(group, 8) : 0;
+}
+
 /// Tokens of the window that a launch takes: what a block keeps in shared memory and the workspace
 /// do not grow with a longer window, and of the keys after its last token a launch takes none.
 inline constexpr int64_t kWindowChunk = 128;
@@ -93,20 +99,28 @@ inline int64_t window_layers_per_launch(const WindowScoresParams& p, int64_t lay
 struct WindowPlan {
   int64_t chunk;  // tokens of a launch
   WindowTile tile;
-  int64_t max_rows;  // of a launch, for each KV head: chunk * group
-  int64_t layers;    // of a launch
-  int64_t parts;     // neither if an lse is given: [layers, batch, kv_heads, tiles, max_rows]
-  int64_t weights;   // [layers, batch, kv_heads, max_rows]
+  int64_t max_rows;   // of a launch, for each KV head: chunk * group
+  int64_t kept_rows;  // whose logits wait for the second pass, if there are no more
+  int64_t kept_seq;   // whole tiles
+  int64_t layers;     // of a launch
+  // None of these if an lse is given.
+  int64_t parts;    // [layers, batch, kv_heads, tiles, max_rows]
+  int64_t weights;  // [layers, batch, kv_heads, max_rows]
+  int64_t logits;   // [layers, batch, kv_heads, kept_rows, kept_seq]
 
   explicit WindowPlan(const WindowScoresParams& p)
       : chunk(std::min(p.window, kWindowChunk)),
         tile(choose_window_tile(p.dtype, p.head_dim, chunk)),
-        max_rows(chunk * (p.query_heads / p.kv_heads)) {
-    const int64_t layer_rows = p.lse != nullptr ? 0 : p.batch * p.kv_heads * max_rows;
+        max_rows(chunk * (p.query_heads / p.kv_heads)),
+        kept_rows(p.lse != nullptr ? 0 : window_kept_rows(p.query_heads / p.kv_heads)),
+        kept_seq(round_up(p.seq, tile.keys)) {
     const int64_t tiles = tiles_before(p.seq);
-    layers = window_layers_per_launch(p, layer_rows * (tiles + 1) * kWindowRowBytes);
-    parts = layers * layer_rows * tiles;
-    weights = layers * layer_rows;
+    const int64_t lines = p.lse != nullptr ? 0 : p.batch * p.kv_heads;
+    layers = window_layers_per_launch(
+        p, lines * (max_rows * (tiles + 1) * kWindowRowBytes + kept_rows * kept_seq * 4));
+    parts = layers * lines * max_rows * tiles;
+    weights = layers * lines * max_rows;
+    logits = layers * lines * kept_rows * kept_seq;
   }
 
   /// Tiles that hold the first `keys` positions.
