@@ -35,7 +35,8 @@ BUGS = {
     "own copies not waited for": ("window_scores", "cp_async_wait<0>();\n", "", ""),
     "others' copies not waited for": ("window_scores", BARRIER, "  }\n\n  /// This warp's", ""),
     "combined before all parts are there": ("window_scores", BARRIER, "    // The next rows", ""),
-    "overwritten while it is read": ("window_scores", BARRIER, "      }\n    }\n  }\n", ""),
+    "overwritten while it is read": ("window_scores", BARRIER, "    }\n  }\n#pragma", ""),
+    "added before the other half is there": ("window_scores", BARRIER, "  if (odd == 0)", ""),
 }
 QUICK = {"read before all is counted", "own copies not waited for"}
 

@@ -52,24 +52,26 @@ void select(bool on_cpu) {
   print(counts);
 }
 
-// 8 elite tokens x 4 heads of a group are two blocks of rows, for each of two heads.
+// 8 elite tokens x 4 heads of a group are two blocks of rows, for each of two heads; in the second
+// batch row 2 x 4 are few enough for their logits to be kept.
 void window_scores(bool on_cpu) {
   constexpr int64_t kHeads = 2, kGroup = 4, kWindow = 8, kSeq = 100, kDim = 24;
   alignas(16) const auto queries = noise<kHeads * kGroup * kWindow * kDim>();
   alignas(16) const auto keys = noise<kHeads * kSeq * kDim>();
   const ConstHeads query = {queries.data(), 0, kWindow * kDim, kDim};
   const ConstHeads key = {keys.data(), 0, kSeq * kDim, kDim};
-  std::array<bool, kWindow> elite;
-  elite.fill(true);
+  std::array<bool, 2 * kWindow> elite = {};
+  std::fill(elite.begin(), elite.begin() + kWindow, true);
+  std::fill(elite.end() - 2, elite.end(), true);
   std::array<bool, kSeq> visual = {};
   std::fill(visual.begin() + 5, visual.end() - kWindow, true);
-  std::array<float, kSeq> scores = {};
+  std::array<float, 2 * kSeq> scores = {};
   const WindowScoresParams p = {.query = &query,
                                 .key = &key,
                                 .elite = elite.data(),
                                 .masks = {visual.data()},
                                 .layers = 1,
-                                .batch = 1,
+                                .batch = 2,
                                 .query_heads = kHeads * kGroup,
                                 .kv_heads = kHeads,
                                 .window = kWindow,
