@@ -11,9 +11,8 @@
 //   2. window_rows: one warp puts a row's tiles together, and the sink if there is one.
 //   3. window_scores: the same tiles again, or their logits; exponentials become weights, which are
 //      summed over the rows and, where heads share their scores, over the heads. So one block owns
-//      each score. What
-//      is significant is counted on the way, and added up by integer atomics, in whatever order.
-//      Scores of the window's other tokens are there already, and added to.
+//      each score. What is significant is counted on the way, and added up by integer atomics, in
+//      whatever order. Scores of the window's other tokens are there already, and added to.
 // With the log of every softmax's sum at hand, the third is all there is.
 // Keys are copied while other blocks of the multiprocessor compute: a block has no pipeline of its
 // own. All sums are taken in a fixed order.
