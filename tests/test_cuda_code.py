@@ -120,7 +120,7 @@ def test_16_bit_logits_come_from_the_tensor_cores(source, kernels, code):
     listing = subprocess.run([nvdisasm, "-c", cubin], check=True, capture_output=True, text=True)
     functions = re.split(r"^\s*\.section\s+\.text\.", listing.stdout, flags=re.MULTILINE)[1:]
     products = {
-        text.split(",", 1)[0]: len(re.findall(r"\bHMMA\.16816\.F32", text)) for text in functions
+        text.split(",", 1)[0]: len(re.findall(r"\bHMMA\.1688\.F32", text)) for text in functions
     }
     for kernel, dtype in itertools.product(kernels, ("7Float16", "8BFloat16")):
         assert [n > 0 for name, n in products.items() if kernel in name and dtype in name] == [True]

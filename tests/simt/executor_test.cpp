@@ -245,8 +245,8 @@ uint16_t bits_of(BFloat16, float value) {
 }
 
 struct MmaArgs {
-  const uint16_t* a;  // [16, 16]
-  const uint16_t* b;  // [16, 8]
+  const uint16_t* a;  // [16, 8]
+  const uint16_t* b;  // [8, 8]
   float* c;           // [16, 8]
 };
 
@@ -256,18 +256,16 @@ __global__ void mma_kernel(const __grid_constant__ MmaArgs args) {
   const uint32_t row = threadIdx.x / 4;
   const uint32_t pair = threadIdx.x % 4 * 2;
   const auto a_pair = [&](uint32_t i, uint32_t k) {
-    return args.a[i * 16 + k] | static_cast<uint32_t>(args.a[i * 16 + k + 1]) << 16;
+    return args.a[i * 8 + k] | static_cast<uint32_t>(args.a[i * 8 + k + 1]) << 16;
   };
   const auto b_pair = [&](uint32_t k, uint32_t j) {
     return args.b[k * 8 + j] | static_cast<uint32_t>(args.b[(k + 1) * 8 + j]) << 16;
   };
-  const uint32_t a[4] = {a_pair(row, pair), a_pair(row + 8, pair), a_pair(row, pair + 8),
-                         a_pair(row + 8, pair + 8)};
-  const uint32_t b[2] = {b_pair(pair, row), b_pair(pair + 8, row)};
+  const uint32_t a[2] = {a_pair(row, pair), a_pair(row + 8, pair)};
+  float c[4];
+  mma_16x8x8(Number{}, c, a, b_pair(pair, row));
   float* upper = args.c + row * 8 + pair;
   float* lower = upper + 64;
-  float c[4] = {upper[0], upper[1], lower[0], lower[1]};
-  mma_16x8x16(Number{}, c, a, b);
   upper[0] = c[0];
   upper[1] = c[1];
   lower[0] = c[2];
@@ -278,19 +276,18 @@ template <class Number>
 void mma_of(const std::string& name) {
   std::mt19937 random(1);
   const auto draw = [&random] { return static_cast<float>(random() % 63) / 8 - 3.875f; };
-  float a[16][16], b[16][8], wanted[16][8];
-  uint16_t a_bits[256], b_bits[128];
+  float a[16][8], b[8][8], wanted[16][8] = {};
+  uint16_t a_bits[128], b_bits[64];
   std::vector<float> c(128);
-  for (size_t i = 0; i < 256; ++i) {
-    a_bits[i] = bits_of(Number{}, a[i / 16][i % 16] = draw());
-  }
   for (size_t i = 0; i < 128; ++i) {
+    a_bits[i] = bits_of(Number{}, a[i / 8][i % 8] = draw());
+  }
+  for (size_t i = 0; i < 64; ++i) {
     b_bits[i] = bits_of(Number{}, b[i / 8][i % 8] = draw());
-    wanted[i / 8][i % 8] = c[i] = draw();
   }
   for (int i = 0; i < 16; ++i) {
     for (int j = 0; j < 8; ++j) {
-      for (int k = 0; k < 16; ++k) {
+      for (int k = 0; k < 8; ++k) {
         wanted[i][j] += a[i][k] * b[k][j];  // exact: all are multiples of 1/64 below 512
       }
     }
@@ -299,11 +296,31 @@ void mma_of(const std::string& name) {
   expect(std::memcmp(c.data(), wanted, sizeof wanted) == 0, "the product of " + name);
 }
 
+// 1 and seven times 2^-power, which fp32 would add up and round.
+template <class Number>
+float cut_sum(int power) {
+  uint16_t a_bits[128] = {}, b_bits[64] = {};
+  std::vector<float> c(128);
+  for (size_t k = 0; k < 8; ++k) {
+    a_bits[k] = bits_of(Number{}, k == 3 ? 1.0f : std::ldexp(-1.0f, -12));
+    b_bits[k * 8] = bits_of(Number{}, k == 3 ? 1.0f : std::ldexp(-1.0f, 12 - power));
+  }
+  launch("mma", mma_kernel<Number>, {1, 32}, nullptr, MmaArgs{a_bits, b_bits, c.data()});
+  return c[0];
+}
+
 void mma() {
   in_every_order([](const std::string& order) {
     mma_of<Float16>("fp16, " + order);
     mma_of<BFloat16>("bf16, " + order);
   });
+  // Of 2^-25 nothing is kept; of 7 * 2^-24 = 3.5 * 2^-23 the half goes at the end.
+  for (const float sum : {cut_sum<Float16>(25), cut_sum<BFloat16>(25)}) {
+    expect(sum == 1, "what lies two bits below 1 is cut off");
+  }
+  for (const float sum : {cut_sum<Float16>(24), cut_sum<BFloat16>(24)}) {
+    expect(sum == 1 + std::ldexp(3.0f, -23), "what lies one bit below 1 is added, then cut off");
+  }
 }
 
 // ---- copies ------------------------------------------------------------------------------------

@@ -77,14 +77,21 @@ __device__ void tile_product(const T* a, const T* b, uint32_t stride, uint32_t d
   } else {
     const T* rows = a + product_row(lane) * stride + product_column(lane);
     const T* columns = b + product_row(lane) * stride + product_column(lane);
-    for (uint32_t d = 0; d < dim; d += 16) {
-      const uint32_t left[4] = {load_pair(rows + d), load_pair(rows + 8 * stride + d),
-                                load_pair(rows + d + 8), load_pair(rows + 8 * stride + d + 8)};
+#pragma unroll 1  // four blocks of window_scores have no registers for more
+    for (uint32_t begin = 0; begin < dim; begin += 16) {
 #pragma unroll
-      for (uint32_t n = 0; n < kColumnBlocks; ++n) {
-        const T* column = columns + 8 * n * stride + d;
-        const uint32_t right[2] = {load_pair(column), load_pair(column + 8)};
-        mma_16x8x16(T{}, c[n], left, right);
+      for (uint32_t step = 0; step < 16; step += 8) {
+        const uint32_t d = begin + step;
+        const uint32_t left[2] = {load_pair(rows + d), load_pair(rows + 8 * stride + d)};
+#pragma unroll
+        for (uint32_t n = 0; n < kColumnBlocks; ++n) {
+          float part[4];
+          mma_16x8x8(T{}, part, left, load_pair(columns + 8 * n * stride + d));
+#pragma unroll
+          for (uint32_t i = 0; i < 4; ++i) {
+            c[n][i] += part[i];
+          }
+        }
       }
     }
   }
