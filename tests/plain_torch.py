@@ -77,10 +77,14 @@ def window_scores(
     return scores.mean((1, 2), keepdim=True)[:, 0] if heads == "shared" else scores.mean(2)
 
 
-def assert_as_good(ours: Tensor, exact: Tensor, plain: Tensor) -> None:
-    """The tolerance rule: twice the error of plain torch, and four fp32 steps at the value."""
+def assert_as_good(ours: Tensor, exact: Tensor, plain: Tensor, *, cut: bool = False) -> None:
+    """The tolerance rule: twice the error of plain torch, and four fp32 steps at the value.
+
+    ``cut``: our sums are cut off where others round, as tensor cores do, and lose up to a step where
+    those lose half of one. So these may be eight.
+    """
     error = (ours.double() - exact).abs()
-    allowed = 2 * (plain.double() - exact).abs().max() + 4 * EPS * exact.abs()
+    allowed = 2 * (plain.double() - exact).abs().max() + (8 if cut else 4) * EPS * exact.abs()
     worst = (error - allowed).argmax()
     assert (error <= allowed).all(), (
         f"off by {error.flatten()[worst]:.3g} where {allowed.flatten()[worst]:.3g} is allowed "
