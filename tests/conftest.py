@@ -58,6 +58,25 @@ def isa(request: pytest.FixtureRequest):
     aircache_ext._C.set_cpu_isa(before)
 
 
+@pytest.fixture
+def traffic(backend):
+    """``traffic(call)`` is how many bytes of keys, values and queries it read and wrote."""
+    if backend is not SIMT:
+        pytest.skip("the executor counts them")
+    library = ctypes.CDLL(str(SIMT_LIBRARY))
+    library.simt_counts_traffic.restype = ctypes.c_bool
+    if not library.simt_counts_traffic():
+        pytest.skip("PTX does not tell the cache from other memory")
+    library.simt_bytes_read.restype = library.simt_bytes_written.restype = ctypes.c_int64
+
+    def count(call) -> tuple[int, int]:
+        library.simt_reset_traffic()
+        call()
+        return library.simt_bytes_read(), library.simt_bytes_written()
+
+    return count
+
+
 @pytest.fixture(autouse=True)
 def threads():
     """``threads(n)`` sets torch's thread count until the test ends.

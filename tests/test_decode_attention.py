@@ -362,17 +362,12 @@ def test_long_rows_alone_or_among_others(backend, isa):
 
 @pytest.mark.parametrize("dtype", [FP32, BF16])
 @pytest.mark.parametrize(("group", "reads"), [(7, 1), (8, 1), (9, 2)])
-def test_each_key_and_value_in_use_is_read_once(group, reads, dtype, backend):
-    """By the eight query heads of a block together; the executor counts the bytes."""
-    if backend is not SIMT:
-        pytest.skip("the executor counts them")
-    library = ctypes.CDLL(str(SIMT_LIBRARY))
-    library.simt_bytes_read.restype = ctypes.c_int64
+def test_each_key_and_value_in_use_is_read_once(group, reads, dtype, traffic):
+    """By the eight query heads of a block together."""
     inputs = Step(group, 128, 64, 600, ((600, 129), (0, 31)), dtype).inputs()
-    library.simt_reset_traffic()
-    ops.decode_attention(*inputs)
+    read, _ = traffic(lambda: ops.decode_attention(*inputs))
     used = (600 + 129 + 0 + 31) * (128 + 64) * dtype.itemsize
-    assert library.simt_bytes_read() == reads * used
+    assert read == reads * used
 
 
 def test_launches_follow_from_the_shapes_alone(backend):

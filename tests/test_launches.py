@@ -94,22 +94,6 @@ def test_cpu_tensors_launch_nothing():
     assert _C.cuda_launches() == []
 
 
-@pytest.fixture
-def traffic(backend):
-    """``traffic(call)`` is how many bytes of keys, values and queries it read and wrote."""
-    if backend is not SIMT:
-        pytest.skip("the executor counts them")
-    library = ctypes.CDLL(str(SIMT_LIBRARY))
-    library.simt_bytes_read.restype = library.simt_bytes_written.restype = ctypes.c_int64
-
-    def count(call) -> tuple[int, int]:
-        library.simt_reset_traffic()
-        call()
-        return library.simt_bytes_read(), library.simt_bytes_written()
-
-    return count
-
-
 @pytest.mark.parametrize("dtype", [FP32, BF16])
 @pytest.mark.parametrize(("judges", "reads"), [(1, 1), (4, 1), (5, 2)])
 @pytest.mark.parametrize(

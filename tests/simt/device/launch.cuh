@@ -5,8 +5,8 @@
 #include <type_traits>
 
 #include "aircache/stream.h"
-#include "collectives.h"
 #include "cuda/launch_log.h"
+#include "device/run_kernel.cuh"
 #include "language.h"
 
 namespace aircache::cuda {
@@ -24,17 +24,7 @@ void launch(const char* name, void (*kernel)(Params), const LaunchShape& shape, 
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) {
     return;
   }
-  struct Call {
-    void (*kernel)(Params);
-    const Params& params;
-  } const call{kernel, params};
-  simt::run(
-      {name, shape.grid, shape.block, shape.shared_bytes},
-      [](const void* argument) {
-        const Call& thread = *static_cast<const Call*>(argument);
-        thread.kernel(thread.params);
-      },
-      &call);
+  run_kernel({name, shape.grid, shape.block, shape.shared_bytes}, kernel, params);
   log_launch({name,
               reinterpret_cast<const void*>(kernel),
               {shape.grid.x, shape.grid.y, shape.grid.z},

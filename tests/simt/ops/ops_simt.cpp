@@ -4,6 +4,7 @@
 
 #include "cuda/kernels.h"
 #include "cuda/launch_log.h"
+#include "device/run_kernel.cuh"
 #include "executor.h"
 #include "torch/ops.h"
 
@@ -24,6 +25,8 @@ const char* simt_launches() {
   text = lines.str();
   return text.c_str();
 }
+
+bool simt_counts_traffic() { return aircache::cuda::kCountsTraffic; }
 
 // Sets both counts to zero.
 void simt_reset_traffic() { simt::traffic = {}; }
