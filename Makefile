@@ -79,7 +79,7 @@ test: $(VENV)/built ## The tests that every change must pass
 .PHONY: test-all
 test-all: $(VENV)/built ## All tests: also the long ones, sanitizers, the wheel, another processor
 	$(call step,all tests,$(PYTEST) --durations=10)
-	@$(MAKE) --no-print-directory simt sanitize aarch64
+	@$(MAKE) --no-print-directory simt ptx sanitize aarch64
 
 OLDEST := build/transformers-5.4
 $(OLDEST)/installed:
@@ -149,6 +149,18 @@ wheel: $(VENV)/installed ## Wheel and sdist into dist/
 simt: $(VENV)/built ## The CUDA kernels in the CPU executor, in every order of threads
 	$(call step,orders of threads,for order in forward reverse random:1 random:2; do \
 	  AIRCACHE_SIMT_ORDER=$$order $(PYTEST) -q -k simt -m "not full"; done)
+
+.PHONY: ptx
+ptx: $(VENV)/built ## The CUDA kernels as nvcc compiles them, in the CPU executor
+ifeq ($(shell command -v nvcc),)
+	@echo "ptx: skipped, there is no nvcc"
+else
+	$(call step,PTX in the executor,build=build/$$($(BIN)/python -c \
+	  'import sysconfig; print(sysconfig.get_config_var("SOABI"))'); \
+	  cmake --build $$build --target aircache_ptx; \
+	  AIRCACHE_SIMT_LIBRARY=$$build/tests/ptx/ops/libaircache_ptx.so \
+	  $(PYTEST) -q -k "simt and not test_cpp" -m "not full")
+endif
 
 # The sanitizers' runtime has to come first in the process, and Python's and torch's own leaks are
 # not ours to report. A finding ends the process: only an uncaptured one is seen.

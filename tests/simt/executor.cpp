@@ -130,6 +130,7 @@ class Machine {
   void run(const Launch& launch, void (*body)(const void*), const void* argument);
 
   void* shared() const { return shared_.get(); }
+  size_t shared_bytes() const { return launch_->shared_bytes; }
   Thread& current() { return *threads_[threadIdx.x]; }
   int barrier(const char* call, bool vote, Where where);
   void rendezvous(const char* call, uint32_t mask, Exchange exchange, void* packet, Where where);
@@ -405,6 +406,8 @@ void run(const Launch& launch, void (*thread)(const void*), const void* argument
 }
 
 void* shared_memory() { return machine.shared(); }
+
+size_t shared_bytes() { return machine.shared_bytes(); }
 
 int block_barrier(const char* call, bool vote, Where where) {
   return machine.barrier(call, vote, where);

@@ -56,8 +56,9 @@ void run(const Launch& launch, void (*thread)(const void* argument), const void*
 
 using Where = std::source_location;
 
-/// The block's shared memory.
+/// The block's shared memory, and how much it is.
 void* shared_memory();
+size_t shared_bytes();
 
 /// Waits for all threads of the block at this very call; returns how many came with `vote`.
 int block_barrier(const char* call, bool vote, Where where);
