@@ -298,10 +298,15 @@ BODIES = {
         setp.eq.s32 %p1, %r1, 0;
         selp.b32 %r2, 0x4200, 0, %p1;
         selp.b32 %r3, 0x4000, 0, %p1;
-        mov.f32 %f1, 0f41200000;
-        mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%f2, %f3, %f4, %f5},
-            {%r2, 0, 0, 0}, {%r3, 0}, {%f1, %f1, %f1, %f1};
+        mov.f32 %f1, 0f00000000;
+        mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%f2, %f3, %f4, %f5},
+            {%r2, 0}, {%r3}, {%f1, %f1, %f1, %f1};
         st.global.v2.f32 [%rd1], {%f2, %f3};
+    """,
+    "product_and_sum": """
+        mov.f32 %f1, 0f41200000;
+        mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%f2, %f3, %f4, %f5},
+            {0, 0}, {0}, {%f1, %f1, %f1, %f1};
     """,
     "trap": """
         setp.eq.s32 %p1, %r1, 3;
@@ -444,7 +449,7 @@ def test_several_instructions(name, expected, call):
         ("narrow", (2**32 - 127, 0x80)),
         ("depot", (2**32 - 1, 7)),
         ("copy", (2**32 - 1, 5)),
-        ("product", (bits32(16), bits32(10))),
+        ("product", (bits32(6), 0)),
     ],
 )
 def test_two_values(name, expected, call):

@@ -230,12 +230,16 @@ int bar(const char* call, bool vote, Where where = Where::current()) {
   return simt::block_barrier(call, vote, where);
 }
 
+/// Of products alone: what tensor cores lose of a sum that was there before is told by nobody here.
 template <class Number>
-Vector<f32, 4> mma(const Vector<u32, 4>& a, const Vector<u32, 2>& b, const Vector<f32, 4>& c,
+Vector<f32, 4> mma(const Vector<u32, 2>& a, const Vector<u32, 1>& b, const Vector<f32, 4>& c,
                    Where where = Where::current()) {
-  f32 sums[4] = {c[0], c[1], c[2], c[3]};
-  const u32 rows[4] = {a[0], a[1], a[2], a[3]}, columns[2] = {b[0], b[1]};
-  aircache::cuda::simt_mma<Number>(sums, rows, columns, where);
+  if (c != Vector<f32, 4>{}) {
+    throw simt::Error("mma adds to a sum that is not 0");
+  }
+  const u32 rows[2] = {a[0], a[1]};
+  f32 sums[4];
+  aircache::cuda::simt_mma<Number>(sums, rows, b[0], where);
   return {sums[0], sums[1], sums[2], sums[3]};
 }
 

@@ -27,7 +27,7 @@ ANY = f"(?P<t>{INTEGER}|{FLOAT})"
 BITS = f"(?P<t>{INTEGER}|pred)"
 SPACE = r"(?:\.(?P<space>global|shared|local|param))?"
 VECTOR = r"(?:\.v(?P<n>[24]))?"
-MMA = r"mma\.sync\.aligned\.m16n8k16\.row\.col\.f32\.(?P<number>f16|bf16)\.(?P=number)\.f32"
+MMA = r"mma\.sync\.aligned\.m16n8k8\.row\.col\.f32\.(?P<number>f16|bf16)\.(?P=number)\.f32"
 
 # Of a NaN all are false but those that end in u, and nan. In C++, != is true.
 ORDERED = {"eq": "==", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
