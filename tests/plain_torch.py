@@ -80,8 +80,8 @@ def window_scores(
 def assert_as_good(ours: Tensor, exact: Tensor, plain: Tensor, *, cut: bool = False) -> None:
     """The tolerance rule: twice the error of plain torch, and four fp32 steps at the value.
 
-    ``cut``: our sums are cut off where others round, as tensor cores do, and lose up to a step where
-    those lose half of one. So these may be eight.
+    ``cut``: our sums are cut off, as tensor cores do, which loses up to a whole step where rounding
+    loses half of one. So these may be eight.
     """
     error = (ours.double() - exact).abs()
     allowed = 2 * (plain.double() - exact).abs().max() + (8 if cut else 4) * EPS * exact.abs()

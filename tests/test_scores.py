@@ -61,7 +61,8 @@ def compare_scores(x: Inputs, elite: torch.Tensor, backend, **options) -> None:
         for layer in zip(x.queries, x.keys, elite, strict=True)
     ]
     assert ours.dtype == torch.float32
-    plain_torch.assert_as_good(ours.cpu(), exact, torch.stack(plain), cut=on_tensor_cores(x, backend))
+    cut = on_tensor_cores(x, backend)
+    plain_torch.assert_as_good(ours.cpu(), exact, torch.stack(plain), cut=cut)
     assert not ours.cpu()[exact == 0].any()  # nothing at all outside the visual tokens
 
 
