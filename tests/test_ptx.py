@@ -490,8 +490,15 @@ def test_what_a_gpu_would_not_do(name, instruction, message, call, snippets):
     assert f"(snippets.ptx:{line_of(snippets, name, instruction)})" in error
 
 
-def test_a_division_by_zero(call):
-    assert "thread 0: a division by zero" in call("divided_by_zero")[0]
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("divided_by_zero", "thread 0: a division by zero"),
+        ("product_and_sum", "mma adds to a sum that is not 0"),
+    ],
+)
+def test_what_is_left_open(name, message, call):
+    assert message in call(name)[0]
 
 
 @pytest.mark.parametrize(
