@@ -91,7 +91,7 @@ __device__ void load_column(const DecodeColumn& mine, uint32_t n, uint32_t dim, 
     }
   } else {
     for (uint32_t row = mine.row; row < n; row += mine.step) {
-      for (uint32_t i = 0; i < 16 / sizeof(T); ++i) {
+      for (uint32_t i = 0; i < Piece<T>::kElements; ++i) {
         to[row * stride + i] = mine.element + i < dim ? from[row * row_stride + i] : T{};
       }
     }
@@ -253,7 +253,6 @@ __global__ void __launch_bounds__(kDecodeThreads)
   }
 
   const DecodePlace at;
-  const auto max_of = [](float a, float b) { return fmaxf(a, b); };
   SoftmaxPart heads[2] = {empty_softmax_part(), empty_softmax_part()};
   float sums[kDecodeRows][kElements] = {};
   for (; begin < end; begin += tile.keys) {
@@ -262,8 +261,8 @@ __global__ void __launch_bounds__(kDecodeThreads)
     __syncthreads();
     float logits[4];
     decode_logits(at, tile, keys, queries, n, args.scale, logits);
-    const float2 max = {warp_reduce<4>(fmaxf(logits[0], logits[2]), max_of),
-                        warp_reduce<4>(fmaxf(logits[1], logits[3]), max_of)};
+    const float2 max = {warp_max<4>(fmaxf(logits[0], logits[2])),
+                        warp_max<4>(fmaxf(logits[1], logits[3]))};
     if (at.speaks) {
       at.pair(warps, at.warp) = max;
     }
@@ -281,9 +280,7 @@ __global__ void __launch_bounds__(kDecodeThreads)
   const auto part_at = [&](uint32_t r) {
     return (static_cast<int64_t>(unit) * args.group + first_row + r) * args.splits + split;
   };
-  const auto sum_of = [](float a, float b) { return a + b; };
-  const float2 of_warp = {warp_reduce<4>(heads[0].sum, sum_of),
-                          warp_reduce<4>(heads[1].sum, sum_of)};
+  const float2 of_warp = {warp_sum<4>(heads[0].sum), warp_sum<4>(heads[1].sum)};
   if (at.speaks) {
     at.pair(warps, at.warp) = of_warp;
   }

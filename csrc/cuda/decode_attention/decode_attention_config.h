@@ -75,7 +75,7 @@ struct DecodePlan {
         sums(parts * p.value_dim) {}
 };
 
-/// Query heads and keys of a warp's product, see tile_product.
+/// A block's warps, and the keys of a warp's product, see tile_product.
 inline constexpr uint32_t kDecodeWarps = kDecodeThreads / 32;
 inline constexpr uint32_t kDecodeWarpKeys = 16;
 

@@ -39,7 +39,7 @@ __device__ SoftmaxPart combine_softmax(uint32_t first, uint32_t end, uint32_t st
 
 /// The row of the parts that a warp's lanes hold. All of them call, and all get it.
 __device__ inline SoftmaxPart warp_softmax(const SoftmaxPart& part) {
-  const float max = warp_reduce(part.max, [](float a, float b) { return fmaxf(a, b); });
+  const float max = warp_max(part.max);
   return {max, warp_sum(part.sum * expf(part.max - softmax_base(max)))};
 }
 

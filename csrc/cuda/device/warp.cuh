@@ -20,9 +20,15 @@ __device__ T warp_reduce(T value, const Combine& combine) {
   return value;
 }
 
-template <class T>
+template <uint32_t kFirst = 1, class T>
 __device__ T warp_sum(T value) {
-  return warp_reduce(value, [](T a, T b) { return a + b; });
+  return warp_reduce<kFirst>(value, [](T a, T b) { return a + b; });
+}
+
+/// Of a number and a NaN the number.
+template <uint32_t kFirst = 1>
+__device__ float warp_max(float value) {
+  return warp_reduce<kFirst>(value, [](float a, float b) { return fmaxf(a, b); });
 }
 
 }  // namespace aircache::cuda

@@ -396,8 +396,7 @@ __device__ void add_products(KeyTile<T>& tile, uint32_t begin, uint32_t end, flo
 #pragma unroll
   for (uint32_t k = 0; k < 4; ++k) {
     const KeyTotal& mine = totals[k / 2][k % 2];
-    const auto sum = [](auto a, auto b) { return a + b; };
-    const KeyTotal total = {warp_reduce<4>(mine.weight, sum), warp_reduce<4>(mine.hits, sum)};
+    const KeyTotal total = {warp_sum<4>(mine.weight), warp_sum<4>(mine.hits)};
     if (tile.lane_row(0) == 0) {
       tile.totals()[tile.warp_key() + tile.lane_key(k / 2, k % 2)] = total;
     }
